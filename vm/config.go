@@ -1,0 +1,72 @@
+// Package vm is the virtual machine side: it turns plain data into a libvirt
+// domain, a NoCloud seed and a shared directory, and runs them.
+//
+// The order of use: WriteSeed and Mount prepare a directory, DomainXML describes
+// the machine, and package driver boots it.
+package vm
+
+// The libvirt drivers that machines run on.
+const (
+	// URIEmbed is QEMU's driver inside the calling process, rooted in the
+	// machine's own directory.
+	URIEmbed = "qemu:///embed"
+	// URISystem is the host's libvirtd.
+	URISystem = "qemu:///system"
+)
+
+// CapabilityCache keeps what libvirt learns from probing QEMU, four seconds
+// under emulation, for all embedded drivers of the host.
+const CapabilityCache = "/var/cache/vmruntime/libvirt"
+
+// Accelerator is how QEMU runs the guest's instructions: libvirt's domain type.
+type Accelerator string
+
+// The accelerators; TCG is QEMU's software emulation.
+const (
+	KVM Accelerator = "kvm"
+	TCG Accelerator = "qemu"
+)
+
+// Config describes one machine. All paths are absolute and on the host.
+type Config struct {
+	// Name is the domain's name, UUID its identity; libvirt refuses a second
+	// domain with either.
+	Name string `json:"name"`
+	UUID string `json:"uuid"`
+	// Title is what a person should recognize: the image's or bundle's name.
+	Title    string   `json:"title"`
+	Metadata Metadata `json:"metadata"`
+
+	Accelerator Accelerator `json:"accelerator"`
+	// Emulator is the program that libvirt starts, called with QEMU's arguments.
+	Emulator string `json:"emulator"`
+	// EmulatorEnv is set in the emulator's environment.
+	EmulatorEnv map[string]string `json:"emulatorEnv,omitempty"`
+	// Memory is the guest's RAM in bytes.
+	Memory uint64 `json:"memory"`
+	VCPUs  uint   `json:"vcpus"`
+
+	// Kernel is an uncompressed vmlinux with a PVH entry.
+	Kernel    string `json:"kernel"`
+	Initramfs string `json:"initramfs"`
+	Cmdline   string `json:"cmdline"`
+
+	// Share is the directory that the guest sees through 9p.
+	Share string `json:"share"`
+	// Seed is the NoCloud seed ISO.
+	Seed string `json:"seed"`
+	// AgentSocket and ConsoleSocket are Unix sockets on which the shim listens;
+	// QEMU connects the agent channel and the serial console to them.
+	AgentSocket   string `json:"agentSocket"`
+	ConsoleSocket string `json:"consoleSocket"`
+}
+
+// Metadata is what the domain tells about the container to those who look at
+// it through libvirt.
+type Metadata struct {
+	ID          string            `json:"id"`
+	Root        string            `json:"root"`
+	Bundle      string            `json:"bundle"`
+	Image       string            `json:"image,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}

@@ -1,0 +1,135 @@
+// Package guest makes the guest that every container boots, and finds it again.
+//
+// A guest is a directory with three files: vmlinux, the uncompressed kernel of
+// an ordinary distribution; initramfs, which holds vmagent as /init and the few
+// modules it needs; and guest.json, which describes both. [Build] makes one,
+// [Open] reads it, [DefaultDir] tells where it belongs.
+package guest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/vmruntime/vmruntime/protocol"
+)
+
+// The files of a guest.
+const (
+	kernelFile    = "vmlinux"
+	initramfsFile = "initramfs"
+	infoFile      = "guest.json"
+)
+
+// errMissing is what Open's error wraps where there is no guest.
+var errMissing = errors.New("no guest is built")
+
+// Image is a guest that is ready to boot.
+type Image struct {
+	// Kernel and Initramfs are absolute paths.
+	Kernel    string `json:"kernel"`
+	Initramfs string `json:"initramfs"`
+	Info
+}
+
+// Info is what guest.json says.
+type Info struct {
+	// Release is the kernel's `uname -r`.
+	Release string `json:"release"`
+	// Protocol is the protocol version that the guest was built for.
+	Protocol int `json:"protocol"`
+	// AgentBuild identifies the vmagent inside.
+	AgentBuild string `json:"agentBuild"`
+	// Modules are loaded at boot, in this order.
+	Modules []string  `json:"modules"`
+	Built   time.Time `json:"built"`
+	// SHA256 holds the sums of vmlinux, initramfs and vmagent in hex.
+	SHA256 map[string]string `json:"sha256"`
+}
+
+// Open reads the guest in dir. It looks whether the files are there and fit
+// this program, and takes their content on trust: a boot should not wait for
+// sums of a hundred megabytes.
+func Open(dir string) (Image, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Image{}, fmt.Errorf("open guest: %w", err)
+	}
+	image := Image{
+		Kernel:    filepath.Join(dir, kernelFile),
+		Initramfs: filepath.Join(dir, initramfsFile),
+	}
+	body, err := os.ReadFile(filepath.Join(dir, infoFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Image{}, fmt.Errorf("open guest %s: %w (remedy: vmruntime guest build)", dir, errMissing)
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("open guest: %w", err)
+	}
+	if err := json.Unmarshal(body, &image.Info); err != nil {
+		return Image{}, fmt.Errorf("open guest %s: %s: %w (remedy: vmruntime guest build)", dir, infoFile, err)
+	}
+	for _, path := range []string{image.Kernel, image.Initramfs} {
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			return Image{}, fmt.Errorf("open guest %s: %w: %s is not there (remedy: vmruntime guest build)", dir, errMissing, filepath.Base(path))
+		}
+	}
+	if image.Protocol != protocol.Version {
+		return Image{}, fmt.Errorf("open guest %s: it speaks protocol %d, this is %d (remedy: vmruntime guest build)", dir, image.Protocol, protocol.Version)
+	}
+	return image, nil
+}
+
+// DefaultDir is where the guest of the program exe belongs: build/guest in a
+// checkout, lib/vmruntime/guest beside the bin directory of an installation.
+func DefaultDir(exe string) string {
+	if prefix, ok := checkout(exe); ok {
+		return filepath.Join(prefix, "build", "guest")
+	}
+	return filepath.Join(prefix(exe), "lib", "vmruntime", "guest")
+}
+
+// DefaultAgent is the vmagent that belongs to the program exe.
+func DefaultAgent(exe string) string { return helper(exe, "vmagent") }
+
+// DefaultEmulator is the emulator wrapper that belongs to the program exe.
+func DefaultEmulator(exe string) string { return helper(exe, "vmruntime-qemu") }
+
+// DefaultShim is the shim that belongs to the program exe.
+func DefaultShim(exe string) string { return helper(exe, "vmruntime-shim") }
+
+// helper is a program that belongs to exe: beside it in a checkout, in
+// lib/vmruntime in an installation.
+func helper(exe, name string) string {
+	if prefix, ok := checkout(exe); ok {
+		return filepath.Join(prefix, "bin", name)
+	}
+	return filepath.Join(prefix(exe), "lib", "vmruntime", name)
+}
+
+// checkout is the root of the source tree that exe was built in.
+func checkout(exe string) (string, bool) {
+	root := prefix(exe)
+	if filepath.Base(filepath.Dir(resolve(exe))) != "bin" {
+		return "", false
+	}
+	for _, name := range []string{"go.mod", "build"} {
+		if _, err := os.Stat(filepath.Join(root, name)); err == nil {
+			return root, true
+		}
+	}
+	return "", false
+}
+
+func prefix(exe string) string { return filepath.Dir(filepath.Dir(resolve(exe))) }
+
+func resolve(exe string) string {
+	if target, err := filepath.EvalSymlinks(exe); err == nil {
+		return target
+	}
+	return exe
+}

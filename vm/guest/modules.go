@@ -1,0 +1,148 @@
+package guest
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// required are the modules without which no container starts; optional ones
+// are taken where the kernel has them.
+var (
+	required = []string{
+		"virtio_pci",
+		"virtio_console", // agent channel
+		"virtio_blk",     // seed
+		"isofs",
+		"9p", // share
+		"9pnet_virtio",
+	}
+	optional = []string{"virtio_net", "virtio_rng", "virtio_balloon", "overlay"}
+)
+
+// module is a kernel module as the guest loads it: unpacked.
+type module struct {
+	file string // NAME.ko
+	body []byte
+}
+
+// tree is the modules directory of one kernel release. Dependencies are read
+// from the modules themselves, so that it needs no depmod.
+type tree struct {
+	files   map[string]string // by module name
+	builtin map[string]bool
+}
+
+func openTree(dir string) (tree, error) {
+	t := tree{files: map[string]string{}, builtin: map[string]bool{}}
+	err := filepath.WalkDir(filepath.Join(dir, "kernel"), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() && strings.Contains(entry.Name(), ".ko") {
+			t.files[moduleName(path)] = path
+		}
+		return err
+	})
+	if err != nil {
+		return tree{}, fmt.Errorf("kernel modules: %w", err)
+	}
+	list, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
+	if err != nil {
+		return tree{}, fmt.Errorf("kernel modules: %w", err)
+	}
+	for path := range strings.FieldsSeq(string(list)) {
+		t.builtin[moduleName(path)] = true
+	}
+	return t, nil
+}
+
+// moduleName is the name by which modules refer to each other: without
+// directory and suffix, and with underscores.
+func moduleName(path string) string {
+	name, _, _ := strings.Cut(filepath.Base(path), ".ko")
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+// resolve gives the wanted modules and all that they need, dependencies first.
+func (t tree) resolve(required, optional []string) ([]module, error) {
+	r := resolver{tree: t, seen: map[string]bool{}}
+	for _, name := range required {
+		if err := r.add(name); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range optional {
+		if err := r.add(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return r.order, nil
+}
+
+type resolver struct {
+	tree
+	seen  map[string]bool
+	order []module
+}
+
+func (r *resolver) add(name string) error {
+	name = moduleName(name)
+	if r.seen[name] || r.builtin[name] {
+		return nil
+	}
+	path, ok := r.files[name]
+	if !ok {
+		return fmt.Errorf("kernel module %s: %w", name, fs.ErrNotExist)
+	}
+	body, err := readModule(path)
+	if err != nil {
+		return fmt.Errorf("kernel module %s: %w", name, err)
+	}
+	r.seen[name] = true
+	needs, err := dependencies(body)
+	if err != nil {
+		return fmt.Errorf("kernel module %s: %w", name, err)
+	}
+	for _, need := range needs {
+		if err := r.add(need); err != nil {
+			return fmt.Errorf("%w, needed by %s", err, name)
+		}
+	}
+	file, _, _ := strings.Cut(filepath.Base(path), ".ko")
+	r.order = append(r.order, module{file: file + ".ko", body: body})
+	return nil
+}
+
+// readModule unpacks a .ko, .ko.xz, .ko.zst or .ko.gz.
+func readModule(path string) ([]byte, error) {
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return decompress(body)
+}
+
+// dependencies are the names in a module's .modinfo.
+func dependencies(module []byte) ([]string, error) {
+	file, err := elf.NewFile(bytes.NewReader(module))
+	if err != nil {
+		return nil, err
+	}
+	section := file.Section(".modinfo")
+	if section == nil {
+		return nil, errors.New("no .modinfo section")
+	}
+	info, err := section.Data()
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.SplitSeq(string(info), "\x00") {
+		if list, ok := strings.CutPrefix(line, "depends="); ok && list != "" {
+			return strings.Split(list, ","), nil
+		}
+	}
+	return nil, nil
+}

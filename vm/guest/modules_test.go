@@ -1,0 +1,92 @@
+package guest
+
+import (
+	"compress/gzip"
+	"debug/elf"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+)
+
+// makeTree writes a modules directory; each module is a path with its
+// dependencies.
+func makeTree(t *testing.T, modules map[string]string, builtin string) tree {
+	t.Helper()
+	dir := t.TempDir()
+	for path, depends := range modules {
+		path = filepath.Join(dir, "kernel", path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		body := elfFile(elf.ET_REL, nil, "license=GPL\x00depends="+depends+"\x00name=x\x00")
+		switch filepath.Ext(path) {
+		case ".zst":
+			body = pack(t, body, func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) })
+		case ".gz":
+			body = pack(t, body, func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil })
+		}
+		if err := os.WriteFile(path, body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "modules.builtin"), []byte(builtin), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := openTree(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func TestResolveModules(t *testing.T) {
+	tree := makeTree(t, map[string]string{
+		"fs/9p/9p.ko.zst":                "9pnet,netfs",
+		"net/9p/9pnet.ko":                "",
+		"net/9p/9pnet_virtio.ko.gz":      "virtio-ring,9pnet,virtio",
+		"drivers/virtio/virtio-ring.ko":  "",
+		"drivers/virtio/virtio.ko":       "virtio_ring",
+		"drivers/char/virtio-rng.ko":     "virtio",
+		"drivers/net/unrelated/wifi.ko":  "mac80211",
+		"drivers/net/virtio_net.ko.part": "",
+	}, "kernel/fs/netfs/netfs.ko\nkernel/fs/isofs/isofs.ko\n")
+	modules, err := tree.resolve([]string{"9p", "9pnet_virtio", "isofs"}, []string{"overlay", "virtio_rng"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range modules {
+		got = append(got, m.file)
+		if !strings.HasPrefix(string(m.body), elf.ELFMAG) {
+			t.Errorf("%s is not unpacked", m.file)
+		}
+	}
+	want := []string{"9pnet.ko", "9p.ko", "virtio-ring.ko", "virtio.ko", "9pnet_virtio.ko", "virtio-rng.ko"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("load order (-want +got):\n%s", diff)
+	}
+}
+
+func TestResolveModulesRefuses(t *testing.T) {
+	tree := makeTree(t, map[string]string{"9p.ko": "9pnet"}, "")
+	_, err := tree.resolve([]string{"9p"}, nil)
+	if !errors.Is(err, fs.ErrNotExist) || err.Error() != "kernel module 9pnet: file does not exist, needed by 9p" {
+		t.Errorf("error is %v", err)
+	}
+	if err := os.WriteFile(tree.files["9p"], []byte("\x1f\x8bgarbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tree.resolve(nil, []string{"9p"}); err == nil {
+		t.Error("a broken module is not an optional one")
+	}
+	if _, err := openTree(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error of an empty directory is %v", err)
+	}
+}
