@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// modulesDir holds the initramfs's modules and the file "order", which names
+// one of them per line, dependencies first.
+const modulesDir = "/modules"
+
+// loadModules loads the modules of the initramfs and frees their memory. A
+// module that is missing, built in or already there is none to worry about:
+// what needs it will say so.
+func loadModules() error {
+	order, err := os.ReadFile(filepath.Join(modulesDir, "order"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("kernel modules: %w", err)
+	}
+	for name := range strings.FieldsSeq(string(order)) {
+		path := filepath.Join(modulesDir, filepath.Base(name))
+		if err := loadModule(path); err != nil {
+			return fmt.Errorf("kernel module %s: %w", name, err)
+		}
+		_ = os.Remove(path)
+	}
+	return nil
+}
+
+func loadModule(path string) error {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	err = unix.FinitModule(int(file.Fd()), "", 0)
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}

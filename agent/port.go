@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/yamux"
+	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/protocol"
+)
+
+// portTimeout bounds the wait for the agent channel's device, which the driver
+// makes when the host has told it the port's name.
+const portTimeout = 30 * time.Second
+
+// openPort opens the agent channel once the host is at its other end.
+func openPort() (*os.File, error) {
+	name := await(portTimeout, func() string { return findPort("/sys/class/virtio-ports") })
+	if name == "" {
+		return nil, fmt.Errorf("the VM has no virtio-serial port %s", protocol.PortName)
+	}
+	return connectPort("/dev/" + name)
+}
+
+// await looks for something with growing pauses until it is there or the time is
+// up, and returns what the last look gave.
+func await(timeout time.Duration, look func() string) string {
+	deadline := time.Now().Add(timeout)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		if found := look(); found != "" || time.Now().After(deadline) {
+			return found
+		}
+		time.Sleep(pause)
+	}
+}
+
+func findPort(class string) string {
+	names, _ := filepath.Glob(filepath.Join(class, "*", "name"))
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err == nil && strings.TrimSpace(string(text)) == protocol.PortName {
+			return filepath.Base(filepath.Dir(name))
+		}
+	}
+	return ""
+}
+
+// connectPort waits until the host is connected, because a read before that
+// gives end of file.
+func connectPort(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("agent channel %s: %w", path, err)
+	}
+	for {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		_, err := unix.Poll(poll, -1)
+		if err == nil && poll[0].Revents&unix.POLLHUP == 0 {
+			return os.NewFile(uintptr(fd), path), nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// A frameWriter joins each yamux header with the body that follows it: every
+// write to the port costs an exit to the host. One goroutine writes.
+type frameWriter struct {
+	io.ReadWriteCloser
+	frame []byte
+}
+
+const (
+	yamuxHeader = 12
+	yamuxData   = 0
+)
+
+func (w *frameWriter) Write(p []byte) (int, error) {
+	begins := len(w.frame) == 0 && len(p) == yamuxHeader
+	w.frame = append(w.frame, p...)
+	if begins && p[1] == yamuxData && binary.BigEndian.Uint32(p[8:]) > 0 {
+		return len(p), nil
+	}
+	_, err := w.ReadWriteCloser.Write(w.frame)
+	w.frame = w.frame[:0]
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// newSession speaks to the host. No timer runs on it: a VM may be paused for as
+// long as its user likes.
+func newSession(conn io.ReadWriteCloser) (*yamux.Session, error) {
+	config := yamux.DefaultConfig()
+	config.EnableKeepAlive = false
+	config.ConnectionWriteTimeout = math.MaxInt64
+	config.StreamOpenTimeout = 0
+	config.StreamCloseTimeout = 0
+	config.MaxStreamWindowSize = 1 << 20
+	config.LogOutput = io.Discard
+	session, err := yamux.Server(&frameWriter{ReadWriteCloser: conn}, config)
+	if err != nil {
+		return nil, fmt.Errorf("agent channel: %w", err)
+	}
+	return session, nil
+}

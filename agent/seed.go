@@ -1,0 +1,268 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/protocol"
+)
+
+const (
+	// maxSeed bounds the seed's user-data in bytes.
+	maxSeed = 8 << 20
+	// seedTimeout bounds the wait for the seed's device.
+	seedTimeout = 30 * time.Second
+	// seedMount is where the seed is for a moment.
+	seedMount = "/run/vmruntime/seed"
+	// isoLabel is the offset of an ISO 9660 volume's label (ECMA-119, 8.4.7).
+	isoLabel = 32808
+)
+
+// A seed is the part of a cloud-config that vmruntime's seeds consist of, see
+// https://docs.cloud-init.io/en/latest/reference/modules.html.
+type seed struct {
+	WriteFiles []seedFile `json:"write_files"`
+	RunCmd     [][]string `json:"runcmd"`
+}
+
+type seedFile struct {
+	Path        string `json:"path"`
+	Permissions string `json:"permissions"`
+	Encoding    string `json:"encoding"`
+	Content     string `json:"content"`
+}
+
+// seed sets the first container up from what read gives.
+func (a *agent) seed(read func() (*protocol.Container, error)) {
+	config, err := read()
+	if err != nil {
+		a.seedErr = fmt.Errorf("seed: %w", err)
+		close(a.seeded)
+		return
+	}
+	c, err := a.add(config)
+	a.seedErr = err
+	close(a.seeded)
+	if err == nil {
+		_ = c.create()
+	}
+}
+
+// readSeed does what the seed of this VM says, up to the container.
+func readSeed() (*protocol.Container, error) {
+	userData, err := readUserData()
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseSeed(userData)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range s.WriteFiles {
+		if err := file.write("/"); err != nil {
+			return nil, fmt.Errorf("write_files: %w", err)
+		}
+	}
+	return s.run()
+}
+
+// readUserData finds the volume labelled cidata and reads user-data from it.
+func readUserData() ([]byte, error) {
+	device, err := findSeed()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(seedMount, 0o700); err != nil {
+		return nil, err
+	}
+	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if err := unix.Mount(device, seedMount, "iso9660", flags, ""); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", device, err)
+	}
+	defer func() { _ = unix.Unmount(seedMount, unix.MNT_DETACH) }()
+	return readLimited(filepath.Join(seedMount, "user-data"), maxSeed)
+}
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return text, err
+}
+
+// findSeed waits for the seed's block device.
+func findSeed() (string, error) {
+	device := await(seedTimeout, seedDevice)
+	if device == "" {
+		return "", fmt.Errorf("no volume is labelled %s", protocol.SeedLabel)
+	}
+	return device, nil
+}
+
+func seedDevice() string {
+	devices, _ := filepath.Glob("/dev/[vs]d[a-z]")
+	for _, device := range devices {
+		if hasLabel(device, protocol.SeedLabel) {
+			return device
+		}
+	}
+	return ""
+}
+
+func hasLabel(device, label string) bool {
+	file, err := os.Open(device)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	text := make([]byte, 32)
+	if _, err := file.ReadAt(text, isoLabel); err != nil {
+		return false
+	}
+	return strings.EqualFold(strings.TrimRight(string(text), " \x00"), label)
+}
+
+// parseSeed reads user-data. vmruntime writes cloud-configs whose YAML is JSON,
+// and this guest reads no others: a YAML parser would cost every container tens
+// of milliseconds under emulation.
+func parseSeed(userData []byte) (seed, error) {
+	header, body, _ := bytes.Cut(userData, []byte("\n"))
+	if strings.TrimSpace(string(header)) != "#cloud-config" {
+		return seed{}, errors.New("user-data is no #cloud-config")
+	}
+	var s seed
+	if err := json.Unmarshal(body, &s); err != nil {
+		return seed{}, fmt.Errorf("user-data is not written as JSON: %w", err)
+	}
+	return s, nil
+}
+
+// write writes the file below root. Our guest has nothing to write but what is
+// in /run, and that is all it accepts.
+func (f seedFile) write(root string) error {
+	target := path.Clean(f.Path)
+	if !strings.HasPrefix(target, "/run/") {
+		return fmt.Errorf("path %q is not below /run", f.Path)
+	}
+	mode, err := f.mode()
+	if err != nil {
+		return err
+	}
+	content, err := f.decode()
+	if err != nil {
+		return err
+	}
+	target = filepath.Join(root, target)
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(target, content, mode)
+}
+
+func (f seedFile) mode() (os.FileMode, error) {
+	if f.Permissions == "" {
+		return 0o644, nil
+	}
+	mode, err := strconv.ParseUint(f.Permissions, 8, 12)
+	if err != nil {
+		return 0, fmt.Errorf("permissions %q of %s are no octal mode", f.Permissions, f.Path)
+	}
+	return os.FileMode(mode).Perm(), nil
+}
+
+func (f seedFile) decode() ([]byte, error) {
+	switch f.Encoding {
+	case "", "text/plain":
+		return []byte(f.Content), nil
+	case "b64", "base64":
+		content, err := base64.StdEncoding.DecodeString(f.Content)
+		if err != nil {
+			return nil, fmt.Errorf("content of %s: %w", f.Path, err)
+		}
+		return content, nil
+	}
+	return nil, fmt.Errorf("encoding %q of %s is unknown", f.Encoding, f.Path)
+}
+
+// run does the commands of runcmd that the guest knows. The one that starts the
+// agent means this process.
+func (s seed) run() (*protocol.Container, error) {
+	for _, argv := range s.RunCmd {
+		if len(argv) == 3 && path.Base(argv[0]) == protocol.AgentFile && argv[1] == "serve" {
+			return loadContainer(argv[2])
+		}
+		if err := runCommand(argv); err != nil {
+			return nil, fmt.Errorf("runcmd %q: %w", argv, err)
+		}
+	}
+	return nil, errors.New("runcmd starts no agent")
+}
+
+func runCommand(argv []string) error {
+	if len(argv) == 0 {
+		return errors.New("empty command")
+	}
+	switch path.Base(argv[0]) {
+	case "mkdir":
+		return makeDirs(argv[1:])
+	case "mount":
+		return mountCommand(argv[1:])
+	case "modprobe":
+		// The initramfs has brought the modules.
+		return nil
+	}
+	return errors.New("the command is unknown to this guest")
+}
+
+func makeDirs(args []string) error {
+	for _, dir := range args {
+		if strings.HasPrefix(dir, "-") {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountCommand is `mount -t TYPE -o OPTIONS SOURCE TARGET`.
+func mountCommand(args []string) error {
+	var kind, options string
+	var rest []string
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "-t" && i+1 < len(args):
+			i++
+			kind = args[i]
+		case args[i] == "-o" && i+1 < len(args):
+			i++
+			options = args[i]
+		default:
+			rest = append(rest, args[i])
+		}
+	}
+	if kind == "" || len(rest) != 2 {
+		return errors.New("it must be mount -t TYPE [-o OPTIONS] SOURCE TARGET")
+	}
+	o := parseMountOptions(strings.Split(options, ","))
+	return unix.Mount(rest[0], rest[1], kind, o.flags, strings.Join(o.data, ","))
+}
