@@ -1,0 +1,45 @@
+// Command vmruntime-shim is the process that stands for a container on the host;
+// see package shim. It is a program of its own because libvirt's binding loads
+// libvirt wherever it is linked, 20 ms that no short-lived command should pay.
+//
+//	vmruntime-shim run DIR ID        started by vmruntime create and run
+//	vmruntime-shim probe EMULATOR    has libvirt learn what the emulator can do
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/vmruntime/vmruntime/internal/version"
+	"github.com/vmruntime/vmruntime/shim"
+	"github.com/vmruntime/vmruntime/vm"
+	"github.com/vmruntime/vmruntime/vm/driver"
+)
+
+// A shim's first thread becomes its leader, and main must be on it.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	switch {
+	case len(os.Args) == 4 && os.Args[1] == shim.ShimWord:
+		shim.Main(version.Build(), boot)
+	case len(os.Args) == 3 && os.Args[1] == "probe":
+		if err := driver.Probe(os.Args[2], vm.TCG); err != nil {
+			fmt.Fprintln(os.Stderr, "vmruntime-shim:", err)
+			os.Exit(1)
+		}
+	default:
+		fmt.Fprintln(os.Stderr, "vmruntime-shim is started by vmruntime")
+		os.Exit(2)
+	}
+}
+
+// boot keeps a nil *driver.Machine from becoming a shim.Machine that is not nil.
+func boot(uri, root string, c vm.Config) (shim.Machine, error) {
+	m, err := driver.Boot(uri, root, c)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}

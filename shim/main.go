@@ -1,0 +1,259 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/protocol"
+	"github.com/vmruntime/vmruntime/vm"
+)
+
+// Main is a shim. It must be called from the goroutine that is locked to the
+// process's first thread, and never returns: that thread becomes the leader,
+// parked where /proc/<pid>/ns and /proc/<pid>/root show the container's.
+func Main(build string, boot Boot) {
+	p, err := openParent()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vmruntime:", err)
+		os.Exit(failureCode)
+	}
+	stdio, err := takeStdio()
+	if err != nil {
+		p.tell(err)
+		os.Exit(failureCode)
+	}
+	lead := make(chan leadership)
+	go func() { os.Exit(run(build, boot, p, stdio, lead)) }()
+	for l := range lead {
+		l.done <- l.enter()
+	}
+	select {}
+}
+
+// run does the shim's work and returns the container's exit status.
+func run(build string, start Boot, p parent, stdio Stdio, lead chan leadership) int {
+	var plan Plan
+	if err := p.plan(&plan); err != nil {
+		p.tell(fmt.Errorf("what the shim was told: %w", err))
+		return failureCode
+	}
+	logTo(filepath.Join(plan.Dir, "shim.log"))
+	stdio.Terminal = plan.Container.Spec.Process.Terminal
+	p.follow()
+	// Signals that reach the shim are meant for the container.
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c, err := create(ctx, build, start, plan, stdio, lead)
+	if err != nil {
+		p.tell(err)
+		return failureCode
+	}
+	c.watch(ctx)
+	go c.forward(ctx, signals)
+	p.tell(nil)
+	return <-c.exit
+}
+
+// create boots the machine and waits until the container is set up in it.
+func create(ctx context.Context, build string, start Boot, plan Plan, stdio Stdio, lead chan leadership) (*container, error) {
+	if err := prepare(plan, lead); err != nil {
+		return nil, err
+	}
+	control, err := listen(controlSocket(plan.Dir))
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	m, conn, err := boot(ctx, start, plan)
+	if err != nil {
+		return nil, err
+	}
+	c, err := meet(ctx, build, plan, stdio, m, conn)
+	if err != nil {
+		return nil, m.explain(err)
+	}
+	go c.serve(ctx, control)
+	return c, nil
+}
+
+// prepare mounts the shares, parks the leader in the container's root and
+// writes the seed.
+func prepare(plan Plan, lead chan leadership) error {
+	if plan.URI == vm.URIEmbed {
+		// Mounts of the host come in, ours do not get out.
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return os.NewSyscallError("make / a slave", err)
+		}
+	}
+	if err := os.MkdirAll(plan.Machine.Share, 0o755); err != nil {
+		return err
+	}
+	if err := vm.Mount(plan.Machine.Share, plan.Shares); err != nil {
+		return err
+	}
+	if err := follow(lead, plan); err != nil {
+		return err
+	}
+	return vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container})
+}
+
+// meet waits for the agent and has it set up the container.
+func meet(ctx context.Context, build string, plan Plan, stdio Stdio, m *machine, conn net.Conn) (*container, error) {
+	g, err := newGuest(conn)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
+	if err := g.hello(ctx, build); err != nil {
+		return nil, err
+	}
+	if err := g.setTime(ctx, build); err != nil {
+		return nil, err
+	}
+	init := protocol.Target{Container: plan.ID}
+	if _, err := g.call(ctx, protocol.Request{Created: &init}); err != nil {
+		return nil, err
+	}
+	streams, err := attach(context.WithoutCancel(ctx), g, init, stdio)
+	if err != nil {
+		return nil, err
+	}
+	c := newContainer(plan, build, g, m, streams)
+	if stdio.Terminal {
+		c.resizeTo(ctx, stdio.In)
+	}
+	return c, nil
+}
+
+// explain adds what the guest said last to the error of a machine that ended by
+// itself: its channel may end a moment before it does.
+func (m *machine) explain(err error) error {
+	select {
+	case <-m.gone:
+	case <-time.After(failGrace):
+		return err
+	}
+	return fmt.Errorf("the machine ended while it booted: %w; its console: %q", err, m.console.String())
+}
+
+// forward passes signals on to the container's init.
+func (c *container) forward(ctx context.Context, signals <-chan os.Signal) {
+	terminal := c.plan.Container.Spec.Process.Terminal
+	for s := range signals {
+		number, ok := s.(syscall.Signal)
+		switch {
+		case !ok || ownSignal(number):
+		case number == syscall.SIGWINCH && terminal:
+			c.resizeTo(ctx, c.io.files.In)
+		case number == syscall.SIGHUP && terminal:
+			// The input ends as well, which hangs up the terminal inside.
+		default:
+			_ = c.signal(ctx, protocol.Signal{Target: c.init(), Signal: int(number)})
+		}
+	}
+}
+
+// resizeTo gives the terminal inside the size of ours.
+func (c *container) resizeTo(ctx context.Context, tty *os.File) {
+	if size, ok := windowSize(tty); ok {
+		_ = c.resize(ctx, c.init(), size.Rows, size.Cols)
+	}
+}
+
+// takeStdio moves the container's descriptors out of the way: a stray write of
+// a library must not end up in its output.
+func takeStdio() (Stdio, error) {
+	var files [3]*os.File
+	for i, name := range []string{"stdin", "stdout", "stderr"} {
+		fd, err := unix.FcntlInt(uintptr(i), unix.F_DUPFD_CLOEXEC, 10)
+		if err != nil {
+			return Stdio{}, fmt.Errorf("%s: %w", name, err)
+		}
+		files[i] = os.NewFile(uintptr(fd), name)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return Stdio{}, err
+	}
+	defer null.Close()
+	for i := range files {
+		if err := unix.Dup2(int(null.Fd()), i); err != nil {
+			return Stdio{}, os.NewSyscallError("dup2", err)
+		}
+	}
+	return Stdio{In: files[0], Out: files[1], Err: files[2]}, nil
+}
+
+// logTo keeps what the shim has to say, panics included, for who looks into the
+// container's directory.
+func logTo(path string) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_ = unix.Dup2(int(f.Fd()), 2)
+}
+
+// A leadership asks the leader thread to enter the container's namespaces.
+type leadership struct {
+	plan Plan
+	done chan error
+}
+
+// follow has the leader enter and waits for it.
+func follow(lead chan leadership, plan Plan) error {
+	l := leadership{plan, make(chan error)}
+	lead <- l
+	close(lead)
+	if err := <-l.done; err != nil {
+		return fmt.Errorf("leader thread: %w", err)
+	}
+	return nil
+}
+
+// enter gives the calling thread a mount namespace whose root is the
+// container's, and uts and ipc namespaces of its own. Engines reach all of them
+// through /proc/<pid>/ns: cp works on the root, sharing on the others.
+func (l leadership) enter() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	if name := l.plan.Container.Spec.Hostname; name != "" {
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			return os.NewSyscallError("sethostname", err)
+		}
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return os.NewSyscallError("make / a slave", err)
+	}
+	return pivot(l.plan.Rootfs)
+}
+
+func pivot(root string) error {
+	// pivot_root wants a mount point.
+	if err := unix.Mount(root, root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", root, err)
+	}
+	if err := unix.Chdir(root); err != nil {
+		return fmt.Errorf("chdir %s: %w", root, err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return os.NewSyscallError("pivot_root", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return os.NewSyscallError("unmount of the old root", err)
+	}
+	return os.NewSyscallError("chdir", unix.Chdir("/"))
+}

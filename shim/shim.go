@@ -1,0 +1,238 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/protocol"
+)
+
+const (
+	// killTimeout is how long the guest has to end a process after SIGKILL.
+	// Engines allow ten seconds, podman five.
+	killTimeout = 3 * time.Second
+	// failureCode is the exit status for a container whose machine ended before
+	// its process did.
+	failureCode = 255
+)
+
+var (
+	errStarted = errors.New("cannot start an already running container")
+	errPaused  = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+)
+
+// A container is what the shim holds of the one it stands for, once it is
+// created.
+type container struct {
+	plan    Plan
+	build   string
+	guest   *guest
+	machine *machine
+	io      *processIO
+
+	// turn lets one of start, pause and resume at the machine. It is held while
+	// the guest or QEMU answers, mu never is.
+	turn   sync.Mutex
+	mu     sync.Mutex
+	status specs.ContainerState
+	paused bool
+	// execs are the running ones: their names in the guest and proxies' pids.
+	execs map[string]int
+	next  int
+	// exit takes the exit status; only the first one counts.
+	exit chan int
+}
+
+func newContainer(p Plan, build string, g *guest, m *machine, io *processIO) *container {
+	return &container{
+		plan: p, build: build, guest: g, machine: m, io: io,
+		status: specs.StateCreated, execs: map[string]int{}, exit: make(chan int, 1),
+	}
+}
+
+// finish publishes an exit status, if none has been.
+func (c *container) finish(code int) {
+	select {
+	case c.exit <- code:
+	default:
+	}
+}
+
+// watch waits for what ends the container: its process, its machine, or the
+// channel to it. The way to the exit status never waits for teardown.
+func (c *container) watch(ctx context.Context) {
+	go func() {
+		exit, err := c.guest.wait(ctx, c.init())
+		if err != nil {
+			c.fail(fmt.Errorf("the machine ended before its process: %w", err))
+			return
+		}
+		// A reader that does not read gets its data as long as nobody kills
+		// the container.
+		<-c.io.delivered()
+		c.finish(exit.Code)
+	}()
+	go func() {
+		select {
+		case <-c.machine.gone:
+			c.fail(errors.New("QEMU ended before the container's process"))
+		case <-c.guest.gone():
+			c.fail(c.guest.failure(errors.New("closed by the guest")))
+		}
+	}()
+}
+
+// fail ends the container with what its guest did wrong. An exit that is being
+// delivered meanwhile comes first.
+func (c *container) fail(err error) {
+	select {
+	case <-time.After(failGrace):
+	case <-c.machine.gone:
+	}
+	fmt.Fprintln(os.Stderr, "vmruntime shim:", err)
+	if tail := c.machine.console.String(); tail != "" {
+		fmt.Fprintln(os.Stderr, "the guest's console:\n"+tail)
+	}
+	c.finish(failureCode)
+}
+
+func (c *container) init() protocol.Target { return protocol.Target{Container: c.plan.ID} }
+
+func (c *container) state() specs.ContainerState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paused {
+		return StatePaused
+	}
+	return c.status
+}
+
+func (c *container) start(ctx context.Context) error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	switch c.state() {
+	case specs.StateCreated:
+	case StatePaused:
+		return errors.New("cannot start a paused container")
+	default:
+		return errStarted
+	}
+	target := c.init()
+	if _, err := c.guest.ask(ctx, protocol.Request{Start: &target}); err != nil {
+		return err
+	}
+	c.setRunning()
+	c.io.feed()
+	return nil
+}
+
+func (c *container) pause() error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.state() == StatePaused {
+		return ErrNotRunning
+	}
+	if err := c.machine.Pause(); err != nil {
+		return fmt.Errorf("pause: %w", err)
+	}
+	c.setPaused(true)
+	return nil
+}
+
+func (c *container) resume(ctx context.Context) error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.state() != StatePaused {
+		return ErrNotPaused
+	}
+	if err := c.machine.Resume(); err != nil {
+		return fmt.Errorf("resume: %w", err)
+	}
+	c.setPaused(false)
+	// The guest's clock stood still. Whether it answers is its own affair.
+	go func() { _ = c.guest.setTime(ctx, c.build) }()
+	return nil
+}
+
+func (c *container) setRunning() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status = specs.StateRunning
+}
+
+func (c *container) setPaused(paused bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paused = paused
+}
+
+// signal returns once the guest has accepted the signal. A paused machine gets
+// it when it goes on.
+func (c *container) signal(ctx context.Context, s protocol.Signal) error {
+	if unix.Signal(s.Signal) == unix.SIGKILL && s.Process == "" {
+		return c.killInit(ctx, s)
+	}
+	if c.state() == StatePaused {
+		go func() { _, _ = c.guest.call(ctx, protocol.Request{Signal: &s}) }()
+		return nil
+	}
+	_, err := c.guest.ask(ctx, protocol.Request{Signal: &s})
+	return err
+}
+
+// killInit needs nobody's consent: what the guest has not done in time is done
+// to the machine. It waits for the guest's word, but not until that moment: the
+// caller has an answer before the shim is gone.
+func (c *container) killInit(ctx context.Context, s protocol.Signal) error {
+	if c.state() == StatePaused {
+		c.finish(128 + s.Signal)
+		return nil
+	}
+	time.AfterFunc(killTimeout, func() { c.finish(128 + s.Signal) })
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
+		_, _ = c.guest.ask(ctx, protocol.Request{Signal: &s})
+	}()
+	select {
+	case <-accepted:
+	case <-time.After(killTimeout / 2):
+	}
+	return nil
+}
+
+func (c *container) resize(ctx context.Context, t protocol.Target, rows, cols uint16) error {
+	_, err := c.guest.ask(ctx, protocol.Request{Resize: &protocol.Resize{Target: t, Rows: rows, Cols: cols}})
+	return err
+}
+
+func (c *container) processes() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]int{os.Getpid()}, slices.Sorted(maps.Values(c.execs))...)
+}
+
+// addExec names a new exec after nothing but its number.
+func (c *container) addExec(proxy int) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next++
+	name := fmt.Sprintf("exec-%d", c.next)
+	c.execs[name] = proxy
+	return name
+}
+
+func (c *container) removeExec(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.execs, name)
+}

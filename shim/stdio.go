@@ -1,0 +1,148 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/protocol"
+)
+
+// copyBuffer is the size of one read or write of stdio in bytes.
+const copyBuffer = 64 << 10
+
+// A processIO connects a process's streams in the guest with descriptors of the
+// host. Every stream has its own goroutine: a reader that sleeps holds up
+// nothing but its own stream.
+type processIO struct {
+	files    Stdio
+	in       net.Conn
+	outputs  sync.WaitGroup
+	stop     *os.File
+	stopped  *os.File
+	stopOnce sync.Once
+}
+
+// attach opens the streams of a process and starts to pass its output on.
+// The input begins with feed.
+func attach(ctx context.Context, g *guest, t protocol.Target, files Stdio) (*processIO, error) {
+	stopped, stop, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	p := &processIO{files: files, stop: stop, stopped: stopped}
+	if err := p.open(ctx, g, t); err != nil {
+		p.close()
+		stopped.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *processIO) open(ctx context.Context, g *guest, t protocol.Target) error {
+	var err error
+	if p.in, err = g.stdio(ctx, t, 0); err != nil {
+		return err
+	}
+	outputs := map[int]*os.File{1: p.files.Out, 2: p.files.Err}
+	if p.files.Terminal {
+		delete(outputs, 2)
+	}
+	for fd, file := range outputs {
+		stream, err := g.stdio(ctx, t, fd)
+		if err != nil {
+			return err
+		}
+		p.outputs.Go(func() { drain(file, stream) })
+	}
+	return nil
+}
+
+// drain passes output on until the guest closes the stream or nobody reads any
+// more, which the guest learns from our closing it.
+func drain(file *os.File, stream net.Conn) {
+	defer stream.Close()
+	_, _ = io.CopyBuffer(struct{ io.Writer }{file}, stream, make([]byte, copyBuffer))
+}
+
+// feed passes the input on until it ends, or the process does.
+func (p *processIO) feed() {
+	go func() {
+		defer p.in.Close()
+		defer p.stopped.Close()
+		input := &stoppable{file: p.files.In, stop: p.stopped}
+		_, _ = io.CopyBuffer(struct{ io.Writer }{p.in}, input, make([]byte, copyBuffer))
+	}()
+}
+
+// delivered is closed once all output has been passed on.
+func (p *processIO) delivered() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		p.outputs.Wait()
+		close(done)
+	}()
+	return done
+}
+
+// close stops the reading of input. The descriptors remain the caller's.
+func (p *processIO) close() {
+	p.stopOnce.Do(func() { p.stop.Close() })
+	if p.in != nil {
+		p.in.Close()
+	}
+}
+
+// A stoppable reads a descriptor that others share. It may be a terminal of
+// somebody's shell, so it is neither set non-blocking nor read without anything
+// being there: closing the write end of stop ends a waiting Read.
+type stoppable struct {
+	file *os.File
+	stop *os.File
+}
+
+func (s *stoppable) Read(p []byte) (n int, err error) {
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	// A file that is closed meanwhile keeps its number until the read is over:
+	// another exec's input must not get it.
+	if closed := raw.Control(func(fd uintptr) { n, err = s.read(int(fd), p) }); closed != nil {
+		return 0, closed
+	}
+	return n, err
+}
+
+func (s *stoppable) read(fd int, p []byte) (int, error) {
+	for {
+		poll := []unix.PollFd{
+			{Fd: int32(fd), Events: unix.POLLIN},
+			{Fd: int32(s.stop.Fd()), Events: unix.POLLIN},
+		}
+		_, err := unix.Poll(poll, -1)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return 0, os.NewSyscallError("poll", err)
+		case poll[1].Revents != 0:
+			return 0, io.EOF
+		}
+		n, err := unix.Read(fd, p)
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return 0, os.NewSyscallError("read", err)
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
