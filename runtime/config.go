@@ -1,0 +1,94 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/vmruntime/vmruntime/vm"
+	"github.com/vmruntime/vmruntime/vm/guest"
+)
+
+// DefaultConfig is the file that configures the host's runtime. It may be
+// missing.
+const DefaultConfig = "/etc/vmruntime/config.toml"
+
+// Config is what an administrator chooses for all containers of a host.
+type Config struct {
+	// LibvirtURI is vm.URIEmbed or vm.URISystem.
+	LibvirtURI string `toml:"libvirt_uri"`
+	// Accelerator is auto, kvm or tcg.
+	Accelerator string `toml:"accelerator"`
+	// Memory is the VM's RAM in MiB where the container has no limit, VCPUs its
+	// number of CPUs where it has no quota.
+	Memory int64 `toml:"memory"`
+	VCPUs  int   `toml:"vcpus"`
+	// Guest is the directory of the guest's kernel and initramfs.
+	Guest string `toml:"guest"`
+	// Emulator is the wrapper that libvirt starts as QEMU.
+	Emulator string `toml:"emulator"`
+	// Agent is the vmagent that guests without one of their own run.
+	Agent string `toml:"agent"`
+}
+
+// LoadConfig reads the file at path over the defaults that belong to the
+// program exe. Only the default file may be missing.
+func LoadConfig(path, exe string) (Config, error) {
+	c := Config{
+		LibvirtURI:  vm.URIEmbed,
+		Accelerator: "auto",
+		Memory:      1024,
+		VCPUs:       1,
+		Guest:       guest.DefaultDir(exe),
+		Emulator:    guest.DefaultEmulator(exe),
+		Agent:       guest.DefaultAgent(exe),
+	}
+	meta, err := toml.DecodeFile(path, &c)
+	if errors.Is(err, fs.ErrNotExist) {
+		if path == DefaultConfig {
+			return c, nil
+		}
+		return Config{}, fmt.Errorf("configuration %s does not exist", path)
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return Config{}, fmt.Errorf("configuration %s: unknown key %s: remove it", path, joinKeys(unknown))
+	}
+	if err := c.check(); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c Config) check() error {
+	switch {
+	case c.LibvirtURI != vm.URIEmbed && c.LibvirtURI != vm.URISystem:
+		return fmt.Errorf("libvirt_uri must be %q or %q, not %q", vm.URIEmbed, vm.URISystem, c.LibvirtURI)
+	case c.Accelerator != "auto" && c.Accelerator != "kvm" && c.Accelerator != "tcg":
+		return fmt.Errorf(`accelerator must be "auto", "kvm" or "tcg", not %q`, c.Accelerator)
+	case c.Memory < minMemory>>20:
+		return fmt.Errorf("memory must be at least %d MiB, not %d", minMemory>>20, c.Memory)
+	case c.VCPUs < 1:
+		return errors.New("vcpus must be at least 1")
+	}
+	for key, path := range map[string]string{"guest": c.Guest, "emulator": c.Emulator, "agent": c.Agent} {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("%s: %q must be absolute", key, path)
+		}
+	}
+	return nil
+}
+
+func joinKeys(keys []toml.Key) string {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.String()
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,130 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/shim"
+)
+
+// Exec asks for a further process in a container.
+type Exec struct {
+	ID      string
+	Process *specs.Process
+	// ConsoleSocket and PIDFile are as in Create.
+	ConsoleSocket string
+	PIDFile       string
+	Detach        bool
+}
+
+// Exec starts a process in a running container and, unless told to detach,
+// waits for its end and returns its exit status.
+func (r Runtime) Exec(ctx context.Context, e Exec) (int, error) {
+	if err := e.check(); err != nil {
+		return 0, err
+	}
+	stdio, err := openStdio(e.Process, e.ConsoleSocket)
+	if err != nil {
+		return 0, err
+	}
+	defer stdio.close()
+	var front *foreground
+	if !e.Detach {
+		if front, err = newForeground(stdio); err != nil {
+			return 0, err
+		}
+	}
+	proxy, err := shim.SpawnExec(ctx, r.Exe, r.client(e.ID), e.Process, stdio.Stdio)
+	if err != nil {
+		return 0, err
+	}
+	if err := publishExec(proxy, e.PIDFile, stdio); err != nil {
+		// Without its proxy the process is killed.
+		_ = proxy.Kill()
+		_, _ = proxy.Wait()
+		return 0, err
+	}
+	if e.Detach {
+		return 0, nil
+	}
+	return front.wait(proxy, func(s unix.Signal) { _ = proxy.Signal(s) })
+}
+
+// CheckExec tells whether a container can take a further process now.
+func (r Runtime) CheckExec(ctx context.Context, id string, ignorePaused bool) error {
+	_, status, err := r.current(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case status == specs.StateStopped:
+		return errors.New("cannot exec in a stopped container")
+	case status == shim.StatePaused && ignorePaused:
+		return errors.New("cannot exec in a paused container: --ignore-paused helps nothing, a paused VM runs no process: resume it first")
+	case status == shim.StatePaused:
+		return errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	case status == specs.StateCreating:
+		return errors.New("cannot exec in a container that is being created")
+	}
+	return nil
+}
+
+func (e Exec) check() error {
+	if err := checkAnyProcess(e.Process); err != nil {
+		return fmt.Errorf("process.%w", err)
+	}
+	if err := checkFurther(e.Process); err != nil {
+		return err
+	}
+	return checkConsole(e.Process.Terminal, e.Detach, e.ConsoleSocket)
+}
+
+// checkFurther is what Validate is to the first process.
+func checkFurther(p *specs.Process) error {
+	s := &specs.Spec{Process: p}
+	if err := checkFields(s); err != nil {
+		return err
+	}
+	return checkRlimits(s)
+}
+
+func publishExec(proxy *os.Process, pidFile string, stdio *stdio) error {
+	if err := stdio.send(); err != nil {
+		return err
+	}
+	return writePIDFile(pidFile, proxy.Pid)
+}
+
+// LoadProcess reads the process object of `exec --process`.
+func LoadProcess(path string) (*specs.Process, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("process file %s %s", path, reason(err))
+	}
+	p := new(specs.Process)
+	if err := decode(text, p); err != nil {
+		return nil, fmt.Errorf("process file %s%w", path, err)
+	}
+	return p, nil
+}
+
+// BaseProcess is the container's own process, for an exec that is described by
+// how it differs.
+func (r Runtime) BaseProcess(id string) (*specs.Process, error) {
+	rec, err := r.find(id)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := readSpec(rec.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkProcess(spec); err != nil {
+		return nil, fmt.Errorf("%s: %w", specFile, err)
+	}
+	return spec.Process, nil
+}

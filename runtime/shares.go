@@ -1,0 +1,76 @@
+package runtime
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/protocol"
+	"github.com/vmruntime/vmruntime/vm"
+)
+
+// shares are the files and directories of the host that a container sees.
+type shares struct {
+	rootfs vm.Share
+	// mounts are the sources of the bind mounts, by their index in Spec.Mounts.
+	mounts map[int]vm.Share
+	agent  vm.Share
+}
+
+// newShares lays the shares out: name is the container's own in the VM's shared
+// directory, which may hold several containers.
+func newShares(b Bundle, c Config, name string) shares {
+	s := shares{
+		// Mount points that the image lacks are made in it: it is read-only
+		// for the container at most.
+		rootfs: vm.Share{Source: b.Rootfs, Target: path.Join(name, "rootfs"), Recursive: true},
+		mounts: map[int]vm.Share{},
+		agent:  vm.Share{Source: c.Agent, Target: protocol.AgentFile, ReadOnly: true},
+	}
+	for i, source := range b.Sources {
+		m := b.Spec.Mounts[i]
+		s.mounts[i] = vm.Share{
+			Source:    source,
+			Target:    path.Join(name, "mounts", fmt.Sprint(i), baseName(source)),
+			ReadOnly:  readOnly(m),
+			Recursive: slices.Contains(m.Options, "rbind"),
+		}
+	}
+	return s
+}
+
+// list is in the order of the mounts.
+func (s shares) list() []vm.Share {
+	list := []vm.Share{s.rootfs}
+	for _, i := range slices.Sorted(maps.Keys(s.mounts)) {
+		list = append(list, s.mounts[i])
+	}
+	return append(list, s.agent)
+}
+
+// inside is the path of a share in the guest.
+func inside(s vm.Share) string { return path.Join(protocol.ShareDir, s.Target) }
+
+func baseName(source string) string {
+	if source == "/" {
+		return "root"
+	}
+	return filepath.Base(source)
+}
+
+// readOnly tells what the last of the options that are about it says.
+func readOnly(m specs.Mount) bool {
+	for _, o := range slices.Backward(m.Options) {
+		switch o {
+		case "ro", "rro":
+			return true
+		case "rw", "rrw":
+			return false
+		}
+	}
+	return false
+}

@@ -1,0 +1,92 @@
+package runtime
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+const (
+	// minMemory is the smallest machine in which the guest boots.
+	minMemory = 128 << 20
+	// overhead is what the guest's kernel and agent need beside a container at
+	// its limit.
+	overhead = 64 << 20
+)
+
+// ram is the machine's memory in bytes: one of few sizes, so that machines are
+// alike. The container's own limit holds inside.
+func ram(s *specs.Spec, c Config, host uint64) uint64 {
+	limit := memoryLimit(s)
+	if limit == 0 {
+		return uint64(c.Memory) << 20
+	}
+	// A limit above what the host has limits nothing.
+	return sizeClass(min(limit, host) + overhead)
+}
+
+func memoryLimit(s *specs.Spec) uint64 {
+	r := s.Linux.Resources
+	if r == nil || r.Memory == nil || r.Memory.Limit == nil || *r.Memory.Limit <= 0 {
+		return 0
+	}
+	return uint64(*r.Memory.Limit)
+}
+
+// sizeClass rounds up to 128, 192, 256, 384, 512, 768, ... MiB.
+func sizeClass(bytes uint64) uint64 {
+	for class := uint64(minMemory); ; class *= 2 {
+		switch {
+		case bytes <= class:
+			return class
+		case bytes <= class/2*3:
+			return class / 2 * 3
+		}
+	}
+}
+
+// vcpus are as many as the quota can keep busy.
+func vcpus(s *specs.Spec, c Config, host uint) uint {
+	n := uint(c.VCPUs)
+	most := host
+	if r := s.Linux.Resources; r != nil && r.CPU != nil {
+		if quota := r.CPU.Quota; quota != nil && *quota > 0 {
+			n = ceil(uint64(*quota), period(r.CPU))
+		}
+		if set := countCPUs(r.CPU.Cpus); set > 0 {
+			most = min(most, set)
+		}
+	}
+	return max(1, min(n, most))
+}
+
+func period(cpu *specs.LinuxCPU) uint64 {
+	if cpu.Period == nil || *cpu.Period == 0 {
+		return 100000
+	}
+	return *cpu.Period
+}
+
+func ceil(a, b uint64) uint { return uint((a + b - 1) / b) }
+
+// countCPUs counts a list such as "0-2,7"; what it does not understand counts
+// as no list.
+func countCPUs(list string) uint {
+	var n uint
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		a, err := strconv.ParseUint(first, 10, 16)
+		if err != nil {
+			return 0
+		}
+		b := a
+		if isRange {
+			if b, err = strconv.ParseUint(last, 10, 16); err != nil || b < a {
+				return 0
+			}
+		}
+		n += uint(b-a) + 1
+	}
+	return n
+}

@@ -1,0 +1,175 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// hostNetns is the network namespace that no container may be given.
+const hostNetns = "/proc/1/ns/net"
+
+// Validate refuses what cannot cross into a VM. Nothing is left out silently:
+// what is not refused is done, or is one of the ignored fields of the table.
+func (b Bundle) Validate() error {
+	checks := []func(*specs.Spec) error{
+		checkFields, checkRequiredNamespaces, checkNamespacePaths, checkSeccomp, checkDevices, checkHooks, checkSysctl, checkRlimits,
+	}
+	for _, check := range checks {
+		if err := check(b.Spec); err != nil {
+			return fmt.Errorf("%s: %w", specFile, err)
+		}
+	}
+	return nil
+}
+
+// Warnings are about what is ignored although it was meant to protect.
+func (b Bundle) Warnings() []string {
+	var ignored []string
+	if b.Spec.Process.ApparmorProfile != "" {
+		ignored = append(ignored, "process.apparmorProfile")
+	}
+	if b.Spec.Process.SelinuxLabel != "" {
+		ignored = append(ignored, "process.selinuxLabel")
+	}
+	if b.Spec.Linux != nil && b.Spec.Linux.MountLabel != "" {
+		ignored = append(ignored, "linux.mountLabel")
+	}
+	if len(ignored) == 0 {
+		return nil
+	}
+	return []string{strings.Join(ignored, ", ") + " ignored: the guest's kernel runs no AppArmor or SELinux, the VM confines the container"}
+}
+
+// A container in a VM has these for itself, whether it wants to or not.
+var requiredNamespaces = []struct {
+	namespace specs.LinuxNamespaceType
+	remedy    string
+}{
+	{specs.NetworkNamespace, "a VM cannot share the host's network: remove --network host"},
+	{specs.PIDNamespace, "a VM cannot share the host's processes: remove --pid host"},
+	{specs.IPCNamespace, "a VM cannot share the host's IPC: remove --ipc host"},
+	{specs.UTSNamespace, "a VM cannot share the host's name: remove --uts host"},
+	{specs.MountNamespace, `a VM cannot share the host's mounts: add {"type":"mount"}`},
+}
+
+func checkRequiredNamespaces(s *specs.Spec) error {
+	for _, r := range requiredNamespaces {
+		if _, ok := namespace(s, r.namespace); !ok {
+			return fmt.Errorf("linux.namespaces: %s", r.remedy)
+		}
+	}
+	return nil
+}
+
+func checkNamespacePaths(s *specs.Spec) error {
+	for i, ns := range s.Linux.Namespaces {
+		name := fmt.Sprintf("linux.namespaces[%d]", i)
+		switch {
+		case ns.Type == specs.UserNamespace:
+			return fmt.Errorf("%s: user namespaces cannot cross into a VM yet: remove it", name)
+		case ns.Path == "":
+			continue
+		case ns.Type == specs.NetworkNamespace:
+			if err := checkNetns(ns.Path); err != nil {
+				return fmt.Errorf("%s.path: %w", name, err)
+			}
+		case slices.Contains([]specs.LinuxNamespaceType{specs.PIDNamespace, specs.MountNamespace, specs.IPCNamespace,
+			specs.UTSNamespace, specs.CgroupNamespace, specs.TimeNamespace}, ns.Type):
+			return fmt.Errorf("%s.path: a VM cannot join the %s namespace %s of the host: remove the path", name, ns.Type, ns.Path)
+		}
+	}
+	return nil
+}
+
+// checkNetns refuses the host's own network namespace, under whatever name: a
+// VM that took over its interfaces would take the host off the network.
+func checkNetns(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("%s %s", path, reason(err))
+	}
+	for _, host := range []string{hostNetns, "/proc/self/ns/net"} {
+		if own, err := os.Stat(host); err == nil && os.SameFile(own, info) {
+			return errors.New("a VM cannot share the host's network: remove --network host")
+		}
+	}
+	if own, err := os.Stat("/proc/self/ns/net"); err == nil && own.Sys().(*syscall.Stat_t).Dev != info.Sys().(*syscall.Stat_t).Dev {
+		return fmt.Errorf("%s is not a network namespace", path)
+	}
+	return nil
+}
+
+func namespace(s *specs.Spec, kind specs.LinuxNamespaceType) (specs.LinuxNamespace, bool) {
+	if s.Linux == nil {
+		return specs.LinuxNamespace{}, false
+	}
+	i := slices.IndexFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+	if i < 0 {
+		return specs.LinuxNamespace{}, false
+	}
+	return s.Linux.Namespaces[i], true
+}
+
+func checkSeccomp(s *specs.Spec) error {
+	if s.Linux.Seccomp == nil {
+		return nil
+	}
+	if _, _, err := compileSeccomp(s.Linux.Seccomp); err != nil {
+		return fmt.Errorf("linux.seccomp.%w", err)
+	}
+	return nil
+}
+
+// checkHooks finds what would make a hook fail for reasons of its own.
+func checkHooks(s *specs.Spec) error {
+	if s.Hooks == nil {
+		return nil
+	}
+	for _, h := range hookLists(s.Hooks) {
+		for i, hook := range h.hooks {
+			name := fmt.Sprintf("hooks.%s[%d]", h.name, i)
+			switch {
+			case !strings.HasPrefix(hook.Path, "/"):
+				return fmt.Errorf("%s.path: %q must be absolute", name, hook.Path)
+			case hook.Timeout != nil && *hook.Timeout <= 0:
+				return fmt.Errorf("%s.timeout: %d must be more than 0 seconds", name, *hook.Timeout)
+			}
+		}
+	}
+	return nil
+}
+
+// checkSysctl refuses what the guest would take for settings of the whole VM
+// in a way that the container could not tell; the rest is the agent's to set.
+func checkSysctl(s *specs.Spec) error {
+	for key := range s.Linux.Sysctl {
+		if key == "" || strings.Contains(key, "..") {
+			return fmt.Errorf("linux.sysctl: %q is not the name of a sysctl", key)
+		}
+		if dotted := strings.ReplaceAll(key, "/", "."); dotted == "kernel.hostname" {
+			return errors.New("linux.sysctl: kernel.hostname must be set by hostname")
+		}
+	}
+	return nil
+}
+
+var rlimitNames = strings.Fields("AS CORE CPU DATA FSIZE LOCKS MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK")
+
+func checkRlimits(s *specs.Spec) error {
+	for i, r := range s.Process.Rlimits {
+		name, ok := strings.CutPrefix(r.Type, "RLIMIT_")
+		switch {
+		case !ok || !slices.Contains(rlimitNames, name):
+			return fmt.Errorf("process.rlimits[%d].type: %q is not the name of a limit", i, r.Type)
+		case r.Soft > r.Hard:
+			return fmt.Errorf("process.rlimits[%d]: soft limit %d is above the hard limit %d", i, r.Soft, r.Hard)
+		}
+	}
+	return nil
+}
