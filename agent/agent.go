@@ -43,14 +43,20 @@ type agent struct {
 	mu         sync.Mutex
 	containers map[string]*container
 
+	// met is closed by greeted, at the host's first hello.
+	met     chan struct{}
+	greeted func()
 	// seeded is closed when the first container is known, or seedErr.
 	seeded  chan struct{}
 	seedErr error
 }
 
 func newAgent(build string) *agent {
+	met := make(chan struct{})
 	return &agent{
 		build:      build,
+		met:        met,
+		greeted:    sync.OnceFunc(func() { close(met) }),
 		reaper:     newReaper(),
 		self:       "/proc/self/exe",
 		containers: map[string]*container{},

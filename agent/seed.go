@@ -44,8 +44,10 @@ type seedFile struct {
 	Content     string `json:"content"`
 }
 
-// seed sets the first container up from what read gives.
+// seed sets the first container up from what read gives, once the host has said
+// hello: templates are saved before that, and a clone finds its own seed.
 func (a *agent) seed(read func() (*protocol.Container, error)) {
+	<-a.met
 	config, err := read()
 	if err != nil {
 		a.seedErr = fmt.Errorf("seed: %w", err)

@@ -108,13 +108,19 @@ func (a *agent) on(id string, do func(*container) error) error {
 	return do(c)
 }
 
-// hello introduces the agent and sets the clock: a guest that was paused or
-// cloned has another time than the host.
+// hello introduces the agent and makes clock and randomness the machine's own: a
+// guest that was paused or cloned has another time than the host.
 func (a *agent) hello(h protocol.Hello) (protocol.Response, error) {
 	if err := h.Check("the host's shim"); err != nil {
 		return protocol.Response{}, err
 	}
 	setClock(h.Time)
+	if len(h.Entropy) > 0 {
+		if err := reseed(h.Entropy); err != nil {
+			return protocol.Response{}, err
+		}
+	}
+	a.greeted()
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return protocol.Response{}, fmt.Errorf("uname: %w", err)

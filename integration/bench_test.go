@@ -19,7 +19,7 @@ const probeWord = "vmruntime.probe"
 //	go test -tags libvirt_dlopen -run xxx -bench Cold ./integration
 func BenchmarkCold(b *testing.B) {
 	needVM(b)
-	r := subject(b)
+	r := cold(b)
 	bare := bareBoot(b, r)
 	bundle := r.bundle(b)
 	var runs, boots []time.Duration

@@ -13,11 +13,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,8 +94,10 @@ func keepDescriptors() error {
 
 // A runtime is a program with runc's command line, and how it is called.
 type runtime struct {
-	// name is short: runc, or the libvirt driver.
+	// name is short: runc, the libvirt driver, or cold.
 	name string
+	// uri is the libvirt driver.
+	uri  string
 	path string
 	// root is --root.
 	root string
@@ -102,10 +106,12 @@ type runtime struct {
 }
 
 const (
-	runcPath    = "/usr/bin/runc"
-	uriEmbed    = "qemu:///embed"
-	uriSystem   = "qemu:///system"
-	uriVariable = "libvirt_uri"
+	runcPath  = "/usr/bin/runc"
+	uriEmbed  = "qemu:///embed"
+	uriSystem = "qemu:///system"
+	// Keys of config.toml.
+	uriVariable       = "libvirt_uri"
+	templatesVariable = "templates"
 )
 
 // subject is the runtime that the tests are about, with its defaults.
@@ -115,7 +121,31 @@ func subject(t testing.TB) runtime {
 	if os.Getenv("RUNTIME") == "runc" {
 		return reference(t)
 	}
-	return vmruntime(t, map[string]string{uriVariable: uriEmbed})
+	return warm(t, uriEmbed)
+}
+
+// warm is the runtime whose machines start as clones, as a user's do who has run
+// a container before.
+func warm(t testing.TB, uri string) runtime {
+	t.Helper()
+	r := vmruntime(t, map[string]string{uriVariable: uri, templatesVariable: "built"})
+	buildTemplate(t, r)
+	return r
+}
+
+// cold is the runtime whose machines boot.
+func cold(t testing.TB) runtime {
+	t.Helper()
+	r := vmruntime(t, map[string]string{uriVariable: uriEmbed, templatesVariable: "off"})
+	r.name = "cold"
+	return r
+}
+
+var templateBuild sync.Once
+
+func buildTemplate(t testing.TB, r runtime) {
+	t.Helper()
+	templateBuild.Do(func() { r.must(t, "template", "build") })
 }
 
 // reference is the runtime that engines know.
@@ -143,20 +173,25 @@ func needVM(t testing.TB) {
 	}
 }
 
-// vmruntime is the built program with these values in its config.toml.
+// vmruntime is the built program with these values in its config.toml. Templates
+// are off unless they are among them.
 func vmruntime(t testing.TB, config map[string]string) runtime {
 	t.Helper()
 	path := program(t)
 	var text strings.Builder
 	name := "config"
-	for key, value := range config {
-		fmt.Fprintf(&text, "%s = %q\n", key, value)
-		name += "-" + filepath.Base(value)
+	if config[templatesVariable] == "" {
+		config[templatesVariable] = "off"
+	}
+	for _, key := range slices.Sorted(maps.Keys(config)) {
+		fmt.Fprintf(&text, "%s = %q\n", key, config[key])
+		name += "-" + filepath.Base(config[key])
 	}
 	file := filepath.Join(scratch, name+".toml")
 	writeFile(t, file, text.String())
 	return runtime{
 		name:    filepath.Base(config[uriVariable]),
+		uri:     config[uriVariable],
 		path:    path,
 		root:    filepath.Join(scratch, "root"),
 		options: []string{"--config", file},
@@ -195,13 +230,14 @@ func needRoot(t testing.TB) {
 	}
 }
 
-// eachDriver runs a test under both libvirt drivers, or once with runc.
+// eachDriver runs a test under both libvirt drivers and with a machine that
+// boots, or once with runc.
 func eachDriver(t *testing.T, test func(t *testing.T, r runtime)) {
 	t.Helper()
 	runtimes := []runtime{subject(t)}
 	libvirtd := error(nil)
 	if runtimes[0].isVM() {
-		runtimes = append(runtimes, vmruntime(t, map[string]string{uriVariable: uriSystem}))
+		runtimes = append(runtimes, warm(t, uriSystem), cold(t))
 		libvirtd = startLibvirtd(t)
 	}
 	nothingLeft(t)

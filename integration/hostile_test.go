@@ -24,7 +24,7 @@ func hostile(t testing.TB) runtime {
 
 func (r runtime) withHostileGuest(t testing.TB) runtime {
 	t.Helper()
-	return vmruntime(t, map[string]string{uriVariable: "qemu:///" + r.name, "guest": hostileGuest(t)})
+	return vmruntime(t, map[string]string{uriVariable: r.uri, "guest": hostileGuest(t)})
 }
 
 var hostileBuild struct {

@@ -14,7 +14,7 @@ func system(t testing.TB) runtime {
 	if err := startLibvirtd(t); err != nil {
 		t.Skip("needs libvirtd: ", err)
 	}
-	return vmruntime(t, map[string]string{uriVariable: uriSystem})
+	return warm(t, uriSystem)
 }
 
 func virsh(t testing.TB, args ...string) string {

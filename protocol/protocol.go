@@ -79,15 +79,23 @@ type Response struct {
 	Processes []int  `json:"processes,omitempty"`
 }
 
-// Hello opens the conversation; each side tells what it is.
+// Hello opens the conversation; each side tells what it is. The guest does nothing
+// for its first container before.
 type Hello struct {
 	Version int    `json:"version"`
 	Build   string `json:"build"`
 	// Kernel is the guest's `uname -r`, empty from the host.
 	Kernel string `json:"kernel,omitempty"`
-	// Time is the host's clock in nanoseconds since the epoch, 0 from the guest.
+	// Time is the host's clock in nanoseconds since the epoch, 0 from the guest
+	// or where the guest's clock is to stay.
 	Time int64 `json:"time,omitempty"`
+	// Entropy is EntropySize random bytes in the first hello of the host: a
+	// machine that was cloned shares the state of its generator with others.
+	Entropy []byte `json:"entropy,omitempty"`
 }
+
+// EntropySize is how many random bytes seed a generator, as many as its key has.
+const EntropySize = 32
 
 // Target names a process: the container's init where Process is empty, else
 // the exec of that name.

@@ -27,6 +27,10 @@ type Config struct {
 	// number of CPUs where it has no quota.
 	Memory int64 `toml:"memory"`
 	VCPUs  int   `toml:"vcpus"`
+	// Templates says whether machines start as clones of a saved one: auto
+	// builds missing templates in the background, built uses those that are
+	// there, off boots every machine.
+	Templates string `toml:"templates"`
 	// Guest is the directory of the guest's kernel and initramfs.
 	Guest string `toml:"guest"`
 	// Emulator is the wrapper that libvirt starts as QEMU.
@@ -43,6 +47,7 @@ func LoadConfig(path, exe string) (Config, error) {
 		Accelerator: "auto",
 		Memory:      1024,
 		VCPUs:       1,
+		Templates:   templatesAuto,
 		Guest:       guest.DefaultDir(exe),
 		Emulator:    guest.DefaultEmulator(exe),
 		Agent:       guest.DefaultAgent(exe),
@@ -72,6 +77,8 @@ func (c Config) check() error {
 		return fmt.Errorf("libvirt_uri must be %q or %q, not %q", vm.URIEmbed, vm.URISystem, c.LibvirtURI)
 	case c.Accelerator != "auto" && c.Accelerator != "kvm" && c.Accelerator != "tcg":
 		return fmt.Errorf(`accelerator must be "auto", "kvm" or "tcg", not %q`, c.Accelerator)
+	case c.Templates != templatesAuto && c.Templates != templatesBuilt && c.Templates != templatesOff:
+		return fmt.Errorf(`templates must be %q, %q or %q, not %q`, templatesAuto, templatesBuilt, templatesOff, c.Templates)
 	case c.Memory < minMemory>>20:
 		return fmt.Errorf("memory must be at least %d MiB, not %d", minMemory>>20, c.Memory)
 	case c.VCPUs < 1:

@@ -84,7 +84,9 @@ type made struct {
 	dir     *stateDir
 	record  record
 	// process is the shim, our child.
-	process  *os.Process
+	process *os.Process
+	// template is what is to be built for the next one, if anything is.
+	template *shim.TemplatePlan
 	warnings []string
 }
 
@@ -129,10 +131,12 @@ func (m *made) start(ctx context.Context, plan shim.Plan, stdio *stdio) error {
 		}
 		return nil
 	}
-	var err error
-	if m.process, err = shim.Spawn(ctx, m.runtime.Shim, plan, stdio.Stdio, inside); err != nil {
+	process, start, err := shim.Spawn(ctx, m.runtime.Shim, plan, stdio.Stdio, inside)
+	if err != nil {
 		return err
 	}
+	m.process = process
+	m.template = m.runtime.wanted(plan, start)
 	m.record.PID = m.process.Pid
 	if m.record.PIDStart, err = processStart(m.process.Pid); err != nil {
 		return fmt.Errorf("the container ended while it was created: %w", err)
@@ -152,6 +156,7 @@ func (m *made) publish(pidFile string, stdio *stdio) error {
 	for _, text := range m.warnings {
 		slog.Warn(text)
 	}
+	m.runtime.buildWanted(m.template)
 	return nil
 }
 

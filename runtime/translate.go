@@ -35,11 +35,17 @@ func Translate(id string, b Bundle, c Config, h Host) (shim.Plan, error) {
 		return shim.Plan{}, err
 	}
 	network, _ := namespace(b.Spec, specs.NetworkNamespace)
+	machine := translateMachine(id, dir, b, c, h)
+	template, err := templateOf(machine, c)
+	if err != nil {
+		return shim.Plan{}, err
+	}
 	return shim.Plan{
 		ID:        id,
 		Dir:       dir,
 		URI:       c.LibvirtURI,
-		Machine:   translateMachine(id, dir, b, c, h),
+		Machine:   machine,
+		Template:  template,
 		Rootfs:    b.Rootfs,
 		Shares:    shares.list(),
 		Container: container,

@@ -46,6 +46,8 @@ func TestTranslate(t *testing.T) {
 }
 
 var goldenConfig = Config{
+	// A template's name would change with every device of the machine.
+	Templates:  templatesOff,
 	LibvirtURI: vm.URIEmbed, Accelerator: "tcg", Memory: 1024, VCPUs: 1,
 	Emulator: "/usr/lib/vmruntime/vmruntime-qemu", Agent: "/usr/lib/vmruntime/vmagent",
 }

@@ -95,7 +95,7 @@ func FuzzGuestChannel(f *testing.F) {
 		}
 		defer g.close()
 		done := make(chan error, 1)
-		go func() { done <- g.hello(t.Context(), "fuzz") }()
+		go func() { done <- g.greet(t.Context(), "fuzz", true) }()
 		select {
 		case err := <-done:
 			if err == nil {
@@ -174,7 +174,7 @@ func TestHello(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.close()
-	if err := g.hello(t.Context(), "test"); err != nil {
+	if err := g.greet(t.Context(), "test", true); err != nil {
 		t.Error(err)
 	}
 }

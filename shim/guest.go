@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -150,9 +151,16 @@ func (g *guest) ask(ctx context.Context, r protocol.Request) (protocol.Response,
 	return g.call(ctx, r)
 }
 
-// hello introduces the two builds to each other.
-func (g *guest) hello(ctx context.Context, build string) error {
-	ours := protocol.Hello{Version: protocol.Version, Build: build}
+// greet introduces the two builds to each other. Whatever the guest does for the
+// container comes after it: it has a clone's clock and randomness become its own.
+func (g *guest) greet(ctx context.Context, build string, clone bool) error {
+	ours := protocol.Hello{Version: protocol.Version, Build: build, Entropy: make([]byte, protocol.EntropySize)}
+	if _, err := rand.Read(ours.Entropy); err != nil {
+		return err
+	}
+	if clone {
+		ours.Time = time.Now().UnixNano()
+	}
 	r, err := g.ask(ctx, protocol.Request{Hello: &ours})
 	if err != nil {
 		return err
@@ -161,11 +169,15 @@ func (g *guest) hello(ctx context.Context, build string) error {
 		return fmt.Errorf("%w: hello without an answer", errHostile)
 	}
 	r.Hello.Build = plain(r.Hello.Build)
-	return r.Hello.Check("the guest's agent")
+	if err := r.Hello.Check("the guest's agent"); err != nil || clone {
+		return err
+	}
+	// The first hello has waited in the channel while the guest booted: its time
+	// would have been seconds old.
+	return g.setTime(ctx, build)
 }
 
-// setTime sets the guest's clock. The first hello cannot: it waits in the channel
-// while the guest boots, and its time would be seconds old.
+// setTime sets the guest's clock.
 func (g *guest) setTime(ctx context.Context, build string) error {
 	now := protocol.Hello{Version: protocol.Version, Build: build, Time: time.Now().UnixNano()}
 	_, err := g.ask(ctx, protocol.Request{Hello: &now})

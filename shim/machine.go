@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,12 +36,20 @@ type Machine interface {
 	// Pause and Resume stop the machine's CPUs and let them go on.
 	Pause() error
 	Resume() error
+	// Save makes a template of it and Load a clone run, see package driver.
+	Save(ctx context.Context, state *os.File) error
+	Load(ctx context.Context, state *os.File) error
 	// Destroy ends it at once.
 	Destroy() error
 }
 
-// A Boot starts a machine under the libvirt driver at uri; see driver.Boot.
-type Boot func(uri, root string, c vm.Config) (Machine, error)
+// A Driver is libvirt, see package driver.
+type Driver interface {
+	// Boot starts a machine under the driver at uri.
+	Boot(uri, root string, c vm.Config) (Machine, error)
+	// Version is libvirt's.
+	Version() (uint32, error)
+}
 
 // A machine is the running VM with the host's ends of its sockets.
 type machine struct {
@@ -50,23 +59,24 @@ type machine struct {
 	gone chan struct{}
 }
 
-// boot starts the plan's machine and returns it with the agent's channel.
-func boot(ctx context.Context, start Boot, p Plan) (*machine, net.Conn, error) {
-	agent, err := listen(p.Machine.AgentSocket)
+// launch starts a machine, whose directory is dir, and returns it with the agent's
+// channel.
+func launch(ctx context.Context, d Driver, uri, dir string, c vm.Config) (*machine, net.Conn, error) {
+	agent, err := listen(c.AgentSocket)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer agent.Close()
-	console, err := listen(p.Machine.ConsoleSocket)
+	console, err := listen(c.ConsoleSocket)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer console.Close()
 	m := &machine{console: &tail{}, gone: make(chan struct{})}
-	if m.Machine, err = start(p.URI, p.Dir, confined(p)); err != nil {
+	if m.Machine, err = d.Boot(uri, dir, confined(uri, dir, c)); err != nil {
 		return nil, nil, err
 	}
-	if err := m.watch(p.URI); err != nil {
+	if err := m.watch(uri); err != nil {
 		return nil, nil, errors.Join(err, m.Destroy())
 	}
 	// QEMU connected before libvirt reported the start.
@@ -81,10 +91,23 @@ func boot(ctx context.Context, start Boot, p Plan) (*machine, net.Conn, error) {
 		return nil, nil, errors.Join(fmt.Errorf("console: %w", err), m.Destroy())
 	}
 	go m.console.follow(output)
-	if p.URI == vm.URIEmbed {
-		go m.boundLog(filepath.Join(p.Dir, "log/qemu", p.Machine.Name+".log"))
+	if uri == vm.URIEmbed {
+		go m.boundLog(filepath.Join(dir, "log/qemu", c.Name+".log"))
 	}
 	return m, conn, nil
+}
+
+// alive is a context that ends with the machine, or after bootTimeout.
+func (m *machine) alive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	go func() {
+		select {
+		case <-m.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 const (
@@ -118,26 +141,35 @@ func truncate(path string, limit int64) {
 
 // confined tells the emulator wrapper whom to die with and what it may see; under
 // a libvirtd both are libvirtd's work.
-func confined(p Plan) vm.Config {
-	config := p.Machine
-	if p.URI == vm.URIEmbed {
-		config.EmulatorEnv = map[string]string{
-			"VMRUNTIME_SHIM":  strconv.Itoa(os.Getpid()),
-			"VMRUNTIME_PATHS": strings.Join(visible(p), ":"),
-		}
+func confined(uri, dir string, c vm.Config) vm.Config {
+	if uri != vm.URIEmbed {
+		return c
 	}
-	return config
+	writable, readable := visible(dir, c)
+	c.EmulatorEnv = map[string]string{
+		"VMRUNTIME_SHIM":  strconv.Itoa(os.Getpid()),
+		"VMRUNTIME_PATHS": strings.Join(slices.Concat(writable, []string{""}, readable), ":"),
+	}
+	if c.Clone {
+		c.EmulatorEnv["VMRUNTIME_MEMORY"] = c.MemoryFile
+	}
+	return c
 }
 
-// visible is what QEMU may write to and, behind the empty one, what it may read.
-// The control socket is not among them: a QEMU that a guest took over could put
-// its own there and be handed the descriptors of the next exec.
-func visible(p Plan) []string {
-	m := p.Machine
-	return []string{
-		m.Share, filepath.Join(p.Dir, "lib"), "",
-		m.Seed, m.AgentSocket, m.ConsoleSocket, m.Kernel, m.Initramfs,
+// visible is what QEMU may write to and what it may only read. The control socket
+// is not among them: a QEMU that a guest took over could put its own there and be
+// handed the descriptors of the next exec.
+func visible(dir string, c vm.Config) (writable, readable []string) {
+	writable = []string{c.Share, filepath.Join(dir, "lib")}
+	readable = []string{c.Seed, c.AgentSocket, c.ConsoleSocket, c.Kernel, c.Initramfs}
+	switch {
+	case c.MemoryFile == "":
+	case c.Clone:
+		readable = append(readable, c.MemoryFile)
+	default:
+		writable = append(writable, c.MemoryFile)
 	}
+	return writable, readable
 }
 
 // watch notices the end of QEMU: as its parent under the embedded driver, from

@@ -3,7 +3,6 @@ package shim
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -19,7 +18,7 @@ import (
 // Main is a shim. It must be called from the goroutine that is locked to the
 // process's first thread, and never returns: that thread becomes the leader,
 // parked where /proc/<pid>/ns and /proc/<pid>/root show the container's.
-func Main(build string, boot Boot) {
+func Main(build string, d Driver) {
 	p, err := openParent()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vmruntime:", err)
@@ -31,7 +30,7 @@ func Main(build string, boot Boot) {
 		os.Exit(failureCode)
 	}
 	lead := make(chan leadership)
-	go func() { os.Exit(run(build, boot, p, stdio, lead)) }()
+	go func() { os.Exit(run(build, d, p, stdio, lead)) }()
 	for l := range lead {
 		l.done <- l.enter()
 	}
@@ -39,7 +38,7 @@ func Main(build string, boot Boot) {
 }
 
 // run does the shim's work and returns the container's exit status.
-func run(build string, start Boot, p parent, stdio Stdio, lead chan leadership) int {
+func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) int {
 	var plan Plan
 	if err := p.plan(&plan); err != nil {
 		p.tell(fmt.Errorf("what the shim was told: %w", err))
@@ -54,36 +53,36 @@ func run(build string, start Boot, p parent, stdio Stdio, lead chan leadership) 
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	c, err := create(ctx, build, start, plan, stdio, lead)
+	c, start, err := create(ctx, build, d, plan, stdio, lead)
 	if err != nil {
 		p.tell(err)
 		return failureCode
 	}
 	c.watch(ctx)
 	go c.forward(ctx, signals)
-	p.tell(nil)
+	p.report(outcome{Start: start})
 	return <-c.exit
 }
 
 // create boots the machine and waits until the container is set up in it.
-func create(ctx context.Context, build string, start Boot, plan Plan, stdio Stdio, lead chan leadership) (*container, error) {
+func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio, lead chan leadership) (*container, Start, error) {
 	if err := prepare(plan, lead); err != nil {
-		return nil, err
+		return nil, Start{}, err
 	}
 	control, err := listen(controlSocket(plan.Dir))
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
+		return nil, Start{}, fmt.Errorf("control socket: %w", err)
 	}
-	m, conn, err := boot(ctx, start, plan)
+	b, err := boot(ctx, d, plan)
 	if err != nil {
-		return nil, err
+		return nil, Start{}, err
 	}
-	c, err := meet(ctx, build, plan, stdio, m, conn)
+	c, err := meet(ctx, build, plan, stdio, b)
 	if err != nil {
-		return nil, m.explain(err)
+		return nil, Start{}, b.machine.explain(err)
 	}
 	go c.serve(ctx, control)
-	return c, nil
+	return c, b.start, nil
 }
 
 // prepare mounts the shares, parks the leader in the container's root and
@@ -108,17 +107,14 @@ func prepare(plan Plan, lead chan leadership) error {
 }
 
 // meet waits for the agent and has it set up the container.
-func meet(ctx context.Context, build string, plan Plan, stdio Stdio, m *machine, conn net.Conn) (*container, error) {
-	g, err := newGuest(conn)
+func meet(ctx context.Context, build string, plan Plan, stdio Stdio, b booted) (*container, error) {
+	g, err := newGuest(b.conn)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
-	if err := g.hello(ctx, build); err != nil {
-		return nil, err
-	}
-	if err := g.setTime(ctx, build); err != nil {
+	if err := g.greet(ctx, build, b.start.Template != ""); err != nil {
 		return nil, err
 	}
 	init := protocol.Target{Container: plan.ID}
@@ -129,7 +125,7 @@ func meet(ctx context.Context, build string, plan Plan, stdio Stdio, m *machine,
 	if err != nil {
 		return nil, err
 	}
-	c := newContainer(plan, build, g, m, streams)
+	c := newContainer(plan, build, g, b.machine, streams)
 	if stdio.Terminal {
 		c.resizeTo(ctx, stdio.In)
 	}

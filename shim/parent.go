@@ -32,11 +32,15 @@ func (p parent) plan(v any) error { return protocol.ReadMessage(p.conn, protocol
 
 // tell reports the outcome, once.
 func (p parent) tell(err error) {
-	p.told.Store(true)
 	o := outcome{}
 	if err != nil {
 		o.Error = err.Error()
 	}
+	p.report(o)
+}
+
+func (p parent) report(o outcome) {
+	p.told.Store(true)
 	_ = protocol.WriteMessage(p.conn, o)
 	p.conn.Close()
 }

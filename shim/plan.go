@@ -19,6 +19,9 @@ type Plan struct {
 	// URI is the libvirt driver: URIEmbed or URISystem.
 	URI     string    `json:"uri"`
 	Machine vm.Config `json:"machine"`
+	// Template is the directory of the template whose clone the machine may be;
+	// empty means that it boots.
+	Template string `json:"template,omitempty"`
 	// Rootfs is the container's root on the host, where the leader thread of
 	// the shim is parked.
 	Rootfs string `json:"rootfs"`

@@ -25,6 +25,10 @@ const (
 	ProxyWord = "proxy"
 )
 
+// TemplateWord is the first on the command line of a template's builder
+// (vmruntime-shim).
+const TemplateWord = "template"
+
 // Stdio are the descriptors that a process of the container reads and writes.
 // With Terminal all three are the slave of one pty in raw mode, which becomes
 // the controlling terminal of the shim or proxy.
@@ -33,10 +37,11 @@ type Stdio struct {
 	Terminal     bool
 }
 
-// outcome is what a shim or proxy tells its parent once: an empty error when
+// outcome is what such a child tells its parent once: an empty error when
 // all went well.
 type outcome struct {
 	Error string `json:"error,omitempty"`
+	Start Start  `json:"start,omitzero"`
 }
 
 // Spawn starts a shim, the program exe, for the plan. It returns the process once
@@ -45,18 +50,18 @@ type outcome struct {
 // the VM boots, inside is called with the shim's pid, which is in the container's
 // network namespace; its context ends when the boot fails or somebody kills the
 // shim. On any error nothing is left.
-func Spawn(ctx context.Context, exe string, plan Plan, stdio Stdio, inside func(ctx context.Context, pid int) error) (*os.Process, error) {
+func Spawn(ctx context.Context, exe string, plan Plan, stdio Stdio, inside func(ctx context.Context, pid int) error) (*os.Process, Start, error) {
 	if err := os.MkdirAll(plan.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("directory of container %s: %w", plan.ID, err)
+		return nil, Start{}, fmt.Errorf("directory of container %s: %w", plan.ID, err)
 	}
-	process, err := spawnShim(ctx, exe, plan, stdio, inside)
+	process, start, err := spawnShim(ctx, exe, plan, stdio, inside)
 	if err != nil {
-		return nil, errors.Join(err, Clean(context.WithoutCancel(ctx), plan.Machine.Metadata.Root, plan.ID))
+		return nil, Start{}, errors.Join(err, Clean(context.WithoutCancel(ctx), plan.Machine.Metadata.Root, plan.ID))
 	}
-	return process, nil
+	return process, start, nil
 }
 
-func spawnShim(ctx context.Context, exe string, plan Plan, stdio Stdio, inside func(ctx context.Context, pid int) error) (*os.Process, error) {
+func spawnShim(ctx context.Context, exe string, plan Plan, stdio Stdio, inside func(ctx context.Context, pid int) error) (*os.Process, Start, error) {
 	attr := &syscall.SysProcAttr{Setsid: true, Setctty: stdio.Terminal}
 	if plan.URI == vm.URIEmbed {
 		// QEMU shares the namespace in which the shares are mounted.
@@ -69,9 +74,10 @@ func spawnShim(ctx context.Context, exe string, plan Plan, stdio Stdio, inside f
 	cmd.SysProcAttr = attr
 	child, err := begin("the shim", cmd, stdio, plan.Netns)
 	if err != nil {
-		return nil, err
+		return nil, Start{}, err
 	}
-	return child.ready(ctx, plan, inside)
+	process, err := child.ready(ctx, plan, inside)
+	return process, child.start, err
 }
 
 // execPlan is what a proxy is told.
@@ -94,12 +100,40 @@ func SpawnExec(ctx context.Context, exe string, c Client, process *specs.Process
 	return child.ready(ctx, execPlan{c.Dir, c.Build, process}, nil)
 }
 
-// A child is a shim or proxy that has not told its outcome yet. The socket
+// SpawnTemplate has a process of its own, the program exe, build a template. If the
+// plan says so it waits for the outcome, otherwise the process goes on alone until
+// it is done or its time is up.
+func SpawnTemplate(ctx context.Context, exe string, plan TemplatePlan) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	cmd := exec.Command(exe, TemplateWord)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	child, err := begin("the template's builder", cmd, Stdio{In: null, Out: null, Err: null}, "")
+	if err != nil {
+		return err
+	}
+	if !plan.Wait {
+		defer child.conn.Close()
+		go func() { _ = cmd.Wait() }()
+		return protocol.WriteMessage(child.conn, plan)
+	}
+	if _, err := child.ready(ctx, plan, nil); err != nil {
+		return err
+	}
+	return cmd.Wait()
+}
+
+// A child is a shim, proxy or builder that has not told its outcome yet. The socket
 // between the two also tells each when the other is gone.
 type child struct {
 	name string
 	cmd  *exec.Cmd
 	conn *os.File
+	// start is what a shim has told.
+	start Start
 }
 
 func begin(name string, cmd *exec.Cmd, stdio Stdio, netns string) (*child, error) {
@@ -212,5 +246,6 @@ func (c *child) outcome() error {
 	if o.Error != "" {
 		return errors.New(o.Error)
 	}
+	c.start = o.Start
 	return nil
 }

@@ -45,6 +45,12 @@ type Config struct {
 	// Memory is the guest's RAM in bytes.
 	Memory uint64 `json:"memory"`
 	VCPUs  uint   `json:"vcpus"`
+	// MemoryFile holds the guest's RAM where a template is made or used; without
+	// it RAM is anonymous.
+	MemoryFile string `json:"memoryFile,omitempty"`
+	// Clone maps MemoryFile privately, and the machine waits for the state that
+	// was saved with it. Otherwise the machine boots, and writes to MemoryFile.
+	Clone bool `json:"clone,omitempty"`
 
 	// Kernel is an uncompressed vmlinux with a PVH entry.
 	Kernel    string `json:"kernel"`

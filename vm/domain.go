@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"libvirt.org/go/libvirtxml"
 
@@ -54,7 +55,7 @@ func DomainXML(c Config) (string, error) {
 		OnCrash:         "destroy",
 		Devices:         devices(c),
 		SecLabel:        rootLabel(),
-		QEMUCommandline: environment(c.EmulatorEnv),
+		QEMUCommandline: qemuCommandline(c),
 	}
 	text, err := domain.Marshal()
 	if err != nil {
@@ -185,15 +186,41 @@ func rootLabel() []libvirtxml.DomainSecLabel {
 	return []libvirtxml.DomainSecLabel{{Type: "static", Model: "dac", Relabel: "no", Label: "+0:+0"}}
 }
 
-func environment(env map[string]string) *libvirtxml.DomainQEMUCommandline {
-	if len(env) == 0 {
+// qemuCommandline is what libvirt has no element for.
+func qemuCommandline(c Config) *libvirtxml.DomainQEMUCommandline {
+	line := &libvirtxml.DomainQEMUCommandline{}
+	for _, arg := range memoryArgs(c) {
+		line.Args = append(line.Args, libvirtxml.DomainQEMUCommandlineArg{Value: arg})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.EmulatorEnv)) {
+		line.Envs = append(line.Envs, libvirtxml.DomainQEMUCommandlineEnv{Name: name, Value: c.EmulatorEnv[name]})
+	}
+	if line.Args == nil && line.Envs == nil {
 		return nil
 	}
-	line := &libvirtxml.DomainQEMUCommandline{}
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		line.Envs = append(line.Envs, libvirtxml.DomainQEMUCommandlineEnv{Name: name, Value: env[name]})
-	}
 	return line
+}
+
+// memoryArgs put MemoryFile in the place of libvirt's own memory backend, which
+// stays there and takes nothing: libvirt gives every domain a file of its own.
+func memoryArgs(c Config) []string {
+	if c.MemoryFile == "" {
+		return nil
+	}
+	share := "on"
+	if c.Clone {
+		share = "off"
+	}
+	// QEMU splits at single commas.
+	file := strings.ReplaceAll(c.MemoryFile, ",", ",,")
+	args := []string{
+		"-object", fmt.Sprintf("memory-backend-file,id=template,size=%d,mem-path=%s,share=%s", c.Memory, file, share),
+		"-machine", "memory-backend=template",
+	}
+	if c.Clone {
+		args = append(args, "-incoming", "defer")
+	}
+	return args
 }
 
 type metadataContainer struct {

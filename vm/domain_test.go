@@ -49,6 +49,8 @@ func TestDomainXML(t *testing.T) {
 			c.Name = "vmruntime-8f3d1c0e5b7a49628f3d1c0e5b7a49628f3d1c0e5b7a49628f3d1c0e5b7a4962"
 		},
 		"debug-cmdline": func(c *Config) { c.Cmdline = "console=ttyS0 loglevel=8" },
+		"template":      func(c *Config) { c.MemoryFile = "/templates/a,b/memory" },
+		"clone":         func(c *Config) { c.MemoryFile, c.Clone = "/templates/a/memory", true },
 		"odd-memory":    func(c *Config) { c.Memory = 200<<20 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {

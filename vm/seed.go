@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// seedSize is what seeds are padded to in bytes, so that one can take
+	// SeedSize is what seeds are padded to in bytes, so that one can take
 	// another's place in a machine that has already booted.
-	seedSize = 512 << 10
+	SeedSize = 512 << 10
 	// seedBlock is ISO9660's sector in bytes.
 	seedBlock = 2 << 10
 )
@@ -53,7 +53,7 @@ type writtenFile struct {
 }
 
 // WriteSeed makes the seed ISO in file, mode 0600, in one step. It is
-// seedSize long, or longer if it has to.
+// SeedSize long, or longer if it has to.
 func WriteSeed(file string, s Seed) error {
 	if err := writeSeed(file, s); err != nil {
 		return fmt.Errorf("seed %s: %w", file, err)
@@ -172,14 +172,14 @@ func writeISO(image, workspace string, files map[string][]byte) (err error) {
 	return pad(out)
 }
 
-// pad brings an image to seedSize or, beyond it, to whole sectors.
+// pad brings an image to SeedSize or, beyond it, to whole sectors.
 func pad(image *os.File) error {
 	info, err := image.Stat()
 	if err != nil {
 		return err
 	}
 	size := (info.Size() + seedBlock - 1) / seedBlock * seedBlock
-	return image.Truncate(max(size, seedSize))
+	return image.Truncate(max(size, SeedSize))
 }
 
 // checkedFile remembers the first failed write: the library drops the errors

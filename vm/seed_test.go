@@ -144,8 +144,8 @@ func TestWriteSeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Size() != seedSize || info.Mode() != 0o600 {
-		t.Errorf("size %d, mode %v; want %d, %v", info.Size(), info.Mode(), seedSize, os.FileMode(0o600))
+	if info.Size() != SeedSize || info.Mode() != 0o600 {
+		t.Errorf("size %d, mode %v; want %d, %v", info.Size(), info.Mode(), SeedSize, os.FileMode(0o600))
 	}
 	if names, _ := filepath.Glob(filepath.Join(dir, ".*")); len(names) > 0 {
 		t.Errorf("left behind: %v", names)
@@ -168,7 +168,7 @@ func TestWriteSeed(t *testing.T) {
 func TestWriteSeedLarge(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "seed.iso")
 	seed := testSeed()
-	seed.Container.Spec.Process.Env = append(seed.Container.Spec.Process.Env, "X="+strings.Repeat("x", seedSize))
+	seed.Container.Spec.Process.Env = append(seed.Container.Spec.Process.Env, "X="+strings.Repeat("x", SeedSize))
 	if err := WriteSeed(path, seed); err != nil {
 		t.Fatal(err)
 	}
@@ -176,8 +176,8 @@ func TestWriteSeedLarge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Size() <= seedSize || info.Size()%seedBlock != 0 {
-		t.Errorf("size %d is not above %d and whole sectors", info.Size(), seedSize)
+	if info.Size() <= SeedSize || info.Size()%seedBlock != 0 {
+		t.Errorf("size %d is not above %d and whole sectors", info.Size(), SeedSize)
 	}
 	files, err := seedFiles(seed)
 	if err != nil {

@@ -27,7 +27,13 @@ const (
 	// separated by colons: first those it may write to, after an empty one
 	// those it may only read.
 	envPaths = "VMRUNTIME_PATHS"
+	// envMemory is a memory file that QEMU maps and must not write to, see
+	// readonly/open.c.
+	envMemory = "VMRUNTIME_MEMORY"
 )
+
+// preload is the library made of readonly/open.c, beside this program.
+const preload = "vmruntime-readonly.so"
 
 func main() {
 	// Capabilities and mount namespaces belong to a thread, and exec keeps the
@@ -44,12 +50,16 @@ func run() error {
 	if err != nil {
 		return errors.New("qemu-system-x86_64 is not installed")
 	}
+	library, err := readOnlyMemory()
+	if err != nil {
+		return err
+	}
 	if shim := os.Getenv(envShim); shim != "" {
 		if err := dieWith(shim); err != nil {
 			return err
 		}
 		writable, readable, _ := strings.Cut(os.Getenv(envPaths), "::")
-		if err := enter(split(writable), split(readable)); err != nil {
+		if err := enter(split(writable), append(split(readable), library)); err != nil {
 			return err
 		}
 	}
@@ -63,20 +73,32 @@ func run() error {
 		}
 	}
 	args := append([]string{filepath.Base(qemu)}, os.Args[1:]...)
-	return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, environment()))
+	return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, environment(library)))
 }
 
 func split(paths string) []string {
 	return strings.FieldsFunc(paths, func(r rune) bool { return r == ':' })
 }
 
-// environment is libvirt's without ours.
-func environment() []string {
+// readOnlyMemory is the library that QEMU needs for envMemory.
+func readOnlyMemory() (string, error) {
+	if os.Getenv(envMemory) == "" {
+		return "", nil
+	}
+	self, err := os.Executable()
+	return filepath.Join(filepath.Dir(self), preload), err
+}
+
+// environment is libvirt's without ours, but for what the library needs.
+func environment(library string) []string {
 	var env []string
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "VMRUNTIME_") {
 			env = append(env, e)
 		}
+	}
+	if library != "" {
+		env = append(env, "LD_PRELOAD="+library, envMemory+"="+os.Getenv(envMemory))
 	}
 	return env
 }

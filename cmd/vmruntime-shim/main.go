@@ -3,6 +3,7 @@
 // libvirt wherever it is linked, 20 ms that no short-lived command should pay.
 //
 //	vmruntime-shim run DIR ID        started by vmruntime create and run
+//	vmruntime-shim template          started by vmruntime to build a template
 //	vmruntime-shim probe EMULATOR    has libvirt learn what the emulator can do
 package main
 
@@ -23,7 +24,9 @@ func init() { runtime.LockOSThread() }
 func main() {
 	switch {
 	case len(os.Args) == 4 && os.Args[1] == shim.ShimWord:
-		shim.Main(version.Build(), boot)
+		shim.Main(version.Build(), libvirt{})
+	case len(os.Args) >= 2 && os.Args[1] == shim.TemplateWord:
+		os.Exit(shim.BuildTemplate(libvirt{}))
 	case len(os.Args) == 3 && os.Args[1] == "probe":
 		if err := driver.Probe(os.Args[2], vm.TCG); err != nil {
 			fmt.Fprintln(os.Stderr, "vmruntime-shim:", err)
@@ -35,8 +38,13 @@ func main() {
 	}
 }
 
-// boot keeps a nil *driver.Machine from becoming a shim.Machine that is not nil.
-func boot(uri, root string, c vm.Config) (shim.Machine, error) {
+// libvirt is the driver that shims use.
+type libvirt struct{}
+
+func (libvirt) Version() (uint32, error) { return driver.Version() }
+
+// Boot keeps a nil *driver.Machine from becoming a shim.Machine that is not nil.
+func (libvirt) Boot(uri, root string, c vm.Config) (shim.Machine, error) {
 	m, err := driver.Boot(uri, root, c)
 	if err != nil {
 		return nil, err

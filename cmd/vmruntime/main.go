@@ -80,7 +80,7 @@ func newApp() *cli.Command {
 		Commands: []*cli.Command{
 			createCommand(), startCommand(), stateCommand(), killCommand(), deleteCommand(), listCommand(),
 			runCommand(), execCommand(), psCommand(), pauseCommand(), resumeCommand(), specCommand(),
-			featuresCommand(), checkCommand(), guestCommand(),
+			featuresCommand(), checkCommand(), guestCommand(), templateCommand(),
 		},
 		Action:                    unknownCommand,
 		DisableSliceFlagSeparator: true,

@@ -39,7 +39,8 @@ var startEvents = sync.OnceValue(func() error {
 // Boot connects to the libvirt driver at uri and starts a machine there. For
 // vm.URIEmbed, root is an existing directory of the caller's own whose path is
 // short, because libvirt puts sockets below it; QEMU becomes a child of the
-// calling process then. Under vm.URISystem the machine ends with the process:
+// calling process then. A machine with a MemoryFile does not run yet: Save or Load
+// comes next. Under vm.URISystem the machine ends with the process:
 // its domain is destroyed with the connection. libvirt's calls cannot be
 // interrupted.
 func Boot(uri, root string, c vm.Config) (*Machine, error) {
@@ -145,6 +146,7 @@ func Probe(emulator string, a vm.Accelerator) (err error) {
 // A Machine is a running domain.
 type Machine struct {
 	pid    int
+	conn   *libvirt.Connect
 	domain *libvirt.Domain
 }
 
@@ -158,6 +160,9 @@ func start(conn *libvirt.Connect, c vm.Config, flags libvirt.DomainCreateFlags, 
 	if err != nil {
 		return nil, err
 	}
+	if c.MemoryFile != "" {
+		flags |= libvirt.DOMAIN_START_PAUSED
+	}
 	pidFile := filepath.Join(pids, c.Name+".pid")
 	stop := reap(pidFile)
 	domain, err := conn.DomainCreateXML(text, flags)
@@ -169,7 +174,7 @@ func start(conn *libvirt.Connect, c vm.Config, flags libvirt.DomainCreateFlags, 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("domain %s: %w", c.Name, err), domain.Destroy())
 	}
-	return &Machine{pid, domain}, nil
+	return &Machine{pid, conn, domain}, nil
 }
 
 // reap collects a QEMU that ends while it is being started, until stop is called.

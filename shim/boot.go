@@ -1,0 +1,113 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/vmruntime/vmruntime/vm"
+)
+
+// Start tells how a machine came up.
+type Start struct {
+	// Template is the name of the template that it is a clone of; it is empty
+	// where the machine booted.
+	Template string `json:"template,omitempty"`
+	// Cold is why it booted.
+	Cold string `json:"cold,omitempty"`
+	// Build says that a template, once built, would have been used; Fault that
+	// there is one which should have been.
+	Build bool `json:"build,omitempty"`
+	Fault bool `json:"fault,omitempty"`
+}
+
+// booted is a machine that has come up, and the agent's channel.
+type booted struct {
+	machine *machine
+	conn    net.Conn
+	start   Start
+}
+
+// Why a machine boots although nothing is wrong.
+var (
+	errOff       = errors.New("templates are off")
+	errLargeSeed = errors.New("the seed is larger than a template's")
+)
+
+// boot brings the plan's machine up: as a clone of its template if there is a
+// sound one, and otherwise from its kernel.
+func boot(ctx context.Context, d Driver, p Plan) (booted, error) {
+	b, why := clone(ctx, d, p)
+	if why == nil {
+		return b, nil
+	}
+	if ctx.Err() != nil {
+		return booted{}, why
+	}
+	m, conn, err := launch(ctx, d, p.URI, p.Dir, p.Machine)
+	if err != nil {
+		return booted{}, err
+	}
+	return booted{m, conn, cold(why)}, nil
+}
+
+func cold(why error) Start {
+	missing := errors.Is(why, vm.ErrNoTemplate) || errors.Is(why, vm.ErrStale)
+	ordinary := errors.Is(why, errOff) || errors.Is(why, errLargeSeed)
+	return Start{
+		Cold:  why.Error(),
+		Build: missing || errors.Is(why, vm.ErrDamaged),
+		Fault: !missing && !ordinary,
+	}
+}
+
+func clone(ctx context.Context, d Driver, p Plan) (booted, error) {
+	if p.Template == "" {
+		return booted{}, errOff
+	}
+	seed, err := os.Stat(p.Machine.Seed)
+	if err != nil {
+		return booted{}, err
+	}
+	if seed.Size() != vm.SeedSize {
+		return booted{}, errLargeSeed
+	}
+	libvirt, err := d.Version()
+	if err != nil {
+		return booted{}, err
+	}
+	key, err := vm.TemplateKey(p.Machine, libvirt)
+	if err != nil {
+		return booted{}, err
+	}
+	t, state, err := vm.OpenTemplate(p.Template, key)
+	if err != nil {
+		return booted{}, err
+	}
+	defer state.Close()
+	config := p.Machine
+	config.MemoryFile, config.Clone = t.MemoryFile(), true
+	m, conn, err := launch(ctx, d, p.URI, p.Dir, config)
+	if err != nil {
+		return booted{}, fmt.Errorf("clone of %s: %w", t.Dir, err)
+	}
+	if err := m.load(ctx, t, state); err != nil {
+		conn.Close()
+		return booted{}, fmt.Errorf("clone of %s: %w", t.Dir, errors.Join(err, m.Destroy()))
+	}
+	return booted{m, conn, Start{Template: filepath.Base(t.Dir)}}, nil
+}
+
+// load gives a clone its state, if the memory that it has mapped belongs to it: a
+// template may be replaced at any time.
+func (m *machine) load(ctx context.Context, t vm.Template, state *os.File) error {
+	if err := t.CheckMemory(); err != nil {
+		return err
+	}
+	ctx, cancel := m.alive(ctx)
+	defer cancel()
+	return m.Load(ctx, state)
+}
