@@ -144,6 +144,7 @@ func testCgroup(t *testing.T, g *guest) {
 func TestVMSeedErrors(t *testing.T) {
 	m := bootMachine(t, t.TempDir(), "#cloud-config\n{\"runcmd\":[[\"reboot\"]]}")
 	c := newClient(t, m.channel, 60*time.Second)
+	c.must(protocol.Request{Hello: &protocol.Hello{Version: protocol.Version, Build: "test"}})
 	_, err := c.call(protocol.Request{Created: &protocol.Target{Container: "x"}})
 	if want := `seed: runcmd ["reboot"]: the command is unknown to this guest`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("created says %v", err)

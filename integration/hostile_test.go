@@ -159,8 +159,8 @@ func TestHostileRun(t *testing.T) {
 		t.Run(behaviour, func(t *testing.T) {
 			t.Parallel()
 			c := r.create(t, r.hostileBundle(t, behaviour), options{})
-			c.start(t)
 			memory := watchShim(c.id)
+			c.start(t)
 			if got := c.wait(t); got == 0 {
 				t.Error("it exited 0")
 			}
@@ -261,18 +261,23 @@ type memoryWatch struct {
 	most chan int
 }
 
-// watchShim watches the shim of a container from its birth on.
+// watchShim watches the shim of a container, from its birth on if there is none
+// yet.
 func watchShim(id string) memoryWatch {
 	w := memoryWatch{stop: make(chan struct{}), most: make(chan int, 1)}
+	most, pid := 0, 0
+	look := func() {
+		if pid == 0 {
+			pid, _ = shimOf(id)
+		}
+		if pid != 0 {
+			most = max(most, highWater(pid))
+		}
+	}
+	// One that is there may be gone before the goroutine runs.
+	look()
 	go func() {
-		most, pid := 0, 0
-		for {
-			if pid == 0 {
-				pid, _ = shimOf(id)
-			}
-			if pid != 0 {
-				most = max(most, highWater(pid))
-			}
+		for ; ; look() {
 			select {
 			case <-w.stop:
 				w.most <- most

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/shim"
 )
 
@@ -28,7 +29,7 @@ type Create struct {
 // Create makes a container up to the point where Start lets its process run.
 // When it fails, nothing is left.
 func (r Runtime) Create(ctx context.Context, c Create) error {
-	b, err := c.load()
+	b, err := c.load(ctx)
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,8 @@ func (r Runtime) Create(ctx context.Context, c Create) error {
 }
 
 // load reads the bundle and refuses what cannot run in a VM.
-func (c Create) load() (Bundle, error) {
+func (c Create) load(ctx context.Context) (Bundle, error) {
+	defer trace.Begin(ctx, "read the bundle")()
 	if err := checkID(c.ID); err != nil {
 		return Bundle{}, err
 	}
@@ -92,11 +94,7 @@ type made struct {
 
 // make does what create and run have in common.
 func (r Runtime) make(ctx context.Context, id string, b Bundle, stdio *stdio) (*made, error) {
-	host, err := r.host(ctx)
-	if err != nil {
-		return nil, err
-	}
-	plan, err := Translate(id, b, r.Config, host)
+	plan, err := r.plan(ctx, id, b)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +110,15 @@ func (r Runtime) make(ctx context.Context, id string, b Bundle, stdio *stdio) (*
 	return m, nil
 }
 
+func (r Runtime) plan(ctx context.Context, id string, b Bundle) (shim.Plan, error) {
+	defer trace.Begin(ctx, "plan the machine")()
+	host, err := r.host(ctx)
+	if err != nil {
+		return shim.Plan{}, err
+	}
+	return Translate(id, b, r.Config, host)
+}
+
 func newRecord(id string, b Bundle) record {
 	return record{
 		Version: b.Spec.Version, ID: id, Bundle: b.Dir, Rootfs: b.Rootfs, Created: time.Now().UTC(),
@@ -121,6 +128,7 @@ func newRecord(id string, b Bundle) record {
 
 // start boots the machine; hooks run while it does.
 func (m *made) start(ctx context.Context, plan shim.Plan, stdio *stdio) error {
+	defer trace.Begin(ctx, "create the container")()
 	inside := func(ctx context.Context, pid int) error {
 		state := m.record.hookState(specs.StateCreating)
 		state.Pid = pid

@@ -11,12 +11,14 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/shim"
 )
 
 // Delete removes a container that has stopped or was never started, with force
 // any. With force, one that does not exist is no error: engines delete twice.
 func (r Runtime) Delete(ctx context.Context, id string, force bool) error {
+	defer trace.Begin(ctx, "delete the container")()
 	if err := checkID(id); err != nil {
 		return err
 	}

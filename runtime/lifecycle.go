@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/shim"
 )
 
@@ -35,6 +36,7 @@ func (r Runtime) Start(ctx context.Context, id string) error {
 // startProcess lets the process of a created container run. A poststart hook
 // that fails ends it again (runtime.md, lifecycle, step 9).
 func (r Runtime) startProcess(ctx context.Context, rec record) error {
+	defer trace.Begin(ctx, "start the process")()
 	client := r.client(rec.ID)
 	if err := client.Start(ctx); err != nil {
 		return err

@@ -5,12 +5,14 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/trace"
 )
 
 // Run creates a container, starts it and, unless told to detach, waits for its
 // end, removes it and returns its exit status. With keep it is not removed.
 func (r Runtime) Run(ctx context.Context, c Create, detach, keep bool) (int, error) {
-	b, err := c.load()
+	b, err := c.load(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -52,7 +54,9 @@ func (m *made) run(ctx context.Context, pidFile string, stdio *stdio) error {
 // wait is the rest of the life of a container in the foreground.
 func (m *made) wait(ctx context.Context, front *foreground, keep bool) (int, error) {
 	client := m.runtime.client(m.record.ID)
+	ended := trace.Begin(ctx, "wait for the process")
 	code, err := front.wait(m.process, func(s unix.Signal) { _ = client.Signal(ctx, int(s), false) })
+	ended()
 	if keep {
 		return code, err
 	}

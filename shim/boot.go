@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/vm"
 )
 
@@ -75,15 +76,7 @@ func clone(ctx context.Context, d Driver, p Plan) (booted, error) {
 	if seed.Size() != vm.SeedSize {
 		return booted{}, errLargeSeed
 	}
-	libvirt, err := d.Version()
-	if err != nil {
-		return booted{}, err
-	}
-	key, err := vm.TemplateKey(p.Machine, libvirt)
-	if err != nil {
-		return booted{}, err
-	}
-	t, state, err := vm.OpenTemplate(p.Template, key)
+	t, state, err := openTemplate(ctx, d, p)
 	if err != nil {
 		return booted{}, err
 	}
@@ -101,9 +94,23 @@ func clone(ctx context.Context, d Driver, p Plan) (booted, error) {
 	return booted{m, conn, Start{Template: filepath.Base(t.Dir)}}, nil
 }
 
+func openTemplate(ctx context.Context, d Driver, p Plan) (vm.Template, *os.File, error) {
+	defer trace.Begin(ctx, "check the template")()
+	libvirt, err := d.Version()
+	if err != nil {
+		return vm.Template{}, nil, err
+	}
+	key, err := vm.TemplateKey(p.Machine, libvirt)
+	if err != nil {
+		return vm.Template{}, nil, err
+	}
+	return vm.OpenTemplate(p.Template, key)
+}
+
 // load gives a clone its state, if the memory that it has mapped belongs to it: a
 // template may be replaced at any time.
 func (m *machine) load(ctx context.Context, t vm.Template, state *os.File) error {
+	defer trace.Begin(ctx, "load the state")()
 	if err := t.CheckMemory(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/protocol"
 )
 
@@ -154,6 +155,7 @@ func (g *guest) ask(ctx context.Context, r protocol.Request) (protocol.Response,
 // greet introduces the two builds to each other. Whatever the guest does for the
 // container comes after it: it has a clone's clock and randomness become its own.
 func (g *guest) greet(ctx context.Context, build string, clone bool) error {
+	defer trace.Begin(ctx, "wait for the agent")()
 	ours := protocol.Hello{Version: protocol.Version, Build: build, Entropy: make([]byte, protocol.EntropySize)}
 	if _, err := rand.Read(ours.Entropy); err != nil {
 		return err

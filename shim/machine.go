@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/vm"
 )
 
@@ -73,6 +74,7 @@ func launch(ctx context.Context, d Driver, uri, dir string, c vm.Config) (*machi
 	}
 	defer console.Close()
 	m := &machine{console: &tail{}, gone: make(chan struct{})}
+	defer trace.Begin(ctx, "start the domain")()
 	if m.Machine, err = d.Boot(uri, dir, confined(uri, dir, c)); err != nil {
 		return nil, nil, err
 	}

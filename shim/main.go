@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/protocol"
 	"github.com/vmruntime/vmruntime/vm"
 )
@@ -51,7 +52,8 @@ func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) in
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, recorder := trace.With(context.Background(), "shim")
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c, start, err := create(ctx, build, d, plan, stdio, lead)
 	if err != nil {
@@ -60,13 +62,13 @@ func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) in
 	}
 	c.watch(ctx)
 	go c.forward(ctx, signals)
-	p.report(outcome{Start: start})
+	p.report(outcome{Start: start, Phases: recorder.Phases()})
 	return <-c.exit
 }
 
 // create boots the machine and waits until the container is set up in it.
 func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio, lead chan leadership) (*container, Start, error) {
-	if err := prepare(plan, lead); err != nil {
+	if err := prepare(ctx, plan, lead); err != nil {
 		return nil, Start{}, err
 	}
 	control, err := listen(controlSocket(plan.Dir))
@@ -87,7 +89,8 @@ func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio,
 
 // prepare mounts the shares, parks the leader in the container's root and
 // writes the seed.
-func prepare(plan Plan, lead chan leadership) error {
+func prepare(ctx context.Context, plan Plan, lead chan leadership) error {
+	defer trace.Begin(ctx, "mount the shares, write the seed")()
 	if plan.URI == vm.URIEmbed {
 		// Mounts of the host come in, ours do not get out.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
@@ -117,6 +120,7 @@ func meet(ctx context.Context, build string, plan Plan, stdio Stdio, b booted) (
 	if err := g.greet(ctx, build, b.start.Template != ""); err != nil {
 		return nil, err
 	}
+	defer trace.Begin(ctx, "set up the container")()
 	init := protocol.Target{Container: plan.ID}
 	if _, err := g.call(ctx, protocol.Request{Created: &init}); err != nil {
 		return nil, err

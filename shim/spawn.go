@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/protocol"
 	"github.com/vmruntime/vmruntime/vm"
 )
@@ -41,7 +42,9 @@ type Stdio struct {
 // all went well.
 type outcome struct {
 	Error string `json:"error,omitempty"`
-	Start Start  `json:"start,omitzero"`
+	// Start and Phases are a shim's.
+	Start  Start         `json:"start,omitzero"`
+	Phases []trace.Phase `json:"phases,omitempty"`
 }
 
 // Spawn starts a shim, the program exe, for the plan. It returns the process once
@@ -77,7 +80,8 @@ func spawnShim(ctx context.Context, exe string, plan Plan, stdio Stdio, inside f
 		return nil, Start{}, err
 	}
 	process, err := child.ready(ctx, plan, inside)
-	return process, child.start, err
+	trace.Add(ctx, child.told.Phases)
+	return process, child.told.Start, err
 }
 
 // execPlan is what a proxy is told.
@@ -132,8 +136,8 @@ type child struct {
 	name string
 	cmd  *exec.Cmd
 	conn *os.File
-	// start is what a shim has told.
-	start Start
+	// told is the outcome.
+	told outcome
 }
 
 func begin(name string, cmd *exec.Cmd, stdio Stdio, netns string) (*child, error) {
@@ -246,6 +250,6 @@ func (c *child) outcome() error {
 	if o.Error != "" {
 		return errors.New(o.Error)
 	}
-	c.start = o.Start
+	c.told = o
 	return nil
 }

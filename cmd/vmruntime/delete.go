@@ -15,6 +15,7 @@ func deleteCommand() *cli.Command {
 		ArgsUsage: "<container-id>",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill it if it runs"},
+			timingFlag(),
 		},
 		Action: onContainer(0, func(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) error {
 			return r.Delete(ctx, id, c.Bool("force"))

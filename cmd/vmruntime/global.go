@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/internal/version"
 	"github.com/vmruntime/vmruntime/runtime"
 	"github.com/vmruntime/vmruntime/vm/guest"
@@ -80,7 +81,12 @@ func withID(prepare func(*cli.Command) (runtime.Runtime, error), most int, do ac
 		if err != nil {
 			return err
 		}
-		return do(ctx, c, r, c.Args().First())
+		ctx, recorder := trace.With(ctx, c.Root().Name)
+		err = do(ctx, c, r, c.Args().First())
+		if c.Bool("timing") {
+			err = errors.Join(err, recorder.WriteTable(os.Stderr))
+		}
+		return err
 	}
 }
 
@@ -130,7 +136,7 @@ func bundleFlag() cli.Flag {
 
 // createFlags are those of create and run.
 func createFlags() []cli.Flag {
-	return append(append(accepted("no-pivot", "no-new-keyring", "no-subreaper"), bundleFlag()), processFlags()...)
+	return append(append(accepted("no-pivot", "no-new-keyring", "no-subreaper"), bundleFlag(), timingFlag()), processFlags()...)
 }
 
 // processFlags are those of every command that starts a process.
@@ -141,6 +147,11 @@ func processFlags() []cli.Flag {
 		&cli.IntFlag{Name: "preserve-fds", Usage: "refused: descriptors cannot cross into a VM"},
 		&cli.StringFlag{Name: "pidfd-socket", Hidden: true},
 	}
+}
+
+// timingFlag is for the commands that people wait for.
+func timingFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "timing", Usage: "tell on stderr how long each phase took"}
 }
 
 // newCreate is what create and run have in common.
