@@ -83,6 +83,8 @@ func clone(ctx context.Context, d Driver, p Plan) (booted, error) {
 	defer state.Close()
 	config := p.Machine
 	config.MemoryFile, config.Clone = t.MemoryFile(), true
+	// It has been unpacked: QEMU need not keep a copy in its own memory.
+	config.Initramfs = ""
 	m, conn, err := launch(ctx, d, p.URI, p.Dir, config)
 	if err != nil {
 		return booted{}, fmt.Errorf("clone of %s: %w", t.Dir, err)
