@@ -393,7 +393,7 @@ func TestTemplateCommands(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{"template remove", "--all"},
 		{"template remove ../x", "no name of a template"},
-		{"template remove 1M-1cpu-000000000000", "does not exist"},
+		{"template remove 1M-1cpu-000000000000", "file does not exist"},
 		{"template remove --all x", "--all"},
 		{"template build --memory -1", "--memory"},
 		{"template build --cpus 0", "--cpus"},

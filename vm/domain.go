@@ -77,7 +77,7 @@ func cpu(a Accelerator) *libvirtxml.DomainCPU {
 }
 
 // codeCache bounds what QEMU keeps of translated code under TCG, in MiB. Its own
-// bound is 1024, which a busy guest would fill on the host. With less than this the
+// bound is 1024, which a busy guest would fill on the host. With half of this the
 // guest's kernel, agent and shell no longer fit, and a fork takes half as long again.
 const codeCache = 32
 

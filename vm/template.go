@@ -219,7 +219,7 @@ func RemoveTemplate(root, name string) error {
 	}
 	dir := filepath.Join(root, name)
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("template %s does not exist", name)
+		return fmt.Errorf("template %s: %w", name, fs.ErrNotExist)
 	}
 	// Out of the way in one step: half a template is never seen.
 	trash := filepath.Join(root, "."+name+".removed")

@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +13,7 @@ import (
 )
 
 // build makes a template without a machine.
-func build(t *testing.T, dir, key string) {
+func build(t *testing.T, dir, key string, machine Config) {
 	t.Helper()
 	lock, err := LockTemplate(t.Context(), dir, true)
 	if err != nil {
@@ -22,7 +23,7 @@ func build(t *testing.T, dir, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made.Key, made.Machine = key, Blank(base())
+	made.Key, made.Machine = key, machine
 	for path, text := range map[string]string{made.MemoryFile(): "memory", made.StateFile(): "state"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -39,7 +40,7 @@ func TestTemplate(t *testing.T) {
 	if _, _, err := OpenTemplate(dir, "key"); !errors.Is(err, ErrNoTemplate) {
 		t.Errorf("before it is built: %v", err)
 	}
-	build(t, dir, "key")
+	build(t, dir, "key", base())
 	opened, state, err := OpenTemplate(dir, "key")
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +54,7 @@ func TestTemplate(t *testing.T) {
 	if _, _, err := OpenTemplate(dir, "other"); !errors.Is(err, ErrStale) {
 		t.Errorf("under another key: %v", err)
 	}
-	build(t, dir, "other")
+	build(t, dir, "other", base())
 	if _, state, err := OpenTemplate(dir, "other"); err != nil {
 		t.Errorf("built again: %v", err)
 	} else {
@@ -72,13 +73,43 @@ func TestTemplate(t *testing.T) {
 	if err := RemoveTemplate(root, "256M-1cpu-0123"); err != nil {
 		t.Error(err)
 	}
-	if err := RemoveTemplate(root, "256M-1cpu-0123"); err == nil || !strings.Contains(err.Error(), "does not exist") {
+	if err := RemoveTemplate(root, "256M-1cpu-0123"); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("removed twice: %v", err)
 	}
 	for _, name := range []string{"", "..", "../x", ".256M-1cpu-0123.lock"} {
 		if err := RemoveTemplate(root, name); err == nil {
 			t.Errorf("%q was removed", name)
 		}
+	}
+}
+
+// A template takes a hundred megabytes: it goes when nobody will start from it.
+func TestTemplatesArePruned(t *testing.T) {
+	root := t.TempDir()
+	kernel := filepath.Join(root, "vmlinux")
+	if err := os.WriteFile(kernel, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	machine := func(change func(*Config)) Config {
+		c := Blank(base())
+		c.Kernel = kernel
+		change(&c)
+		return c
+	}
+	for _, old := range []struct {
+		name    string
+		machine Config
+	}{
+		{"older-program", machine(func(c *Config) { c.Cmdline = "other" })},
+		{"other-size", machine(func(c *Config) { c.Memory *= 2 })},
+		{"guest-gone", machine(func(c *Config) { c.Kernel = filepath.Join(root, "gone") })},
+		{"new", machine(func(*Config) {})},
+	} {
+		build(t, filepath.Join(root, old.name), "key", old.machine)
+	}
+	list, err := ListTemplates(root)
+	if err != nil || len(list) != 2 || list[0].Name() != "new" || list[1].Name() != "other-size" {
+		t.Errorf("left are %v, %v", list, err)
 	}
 }
 
@@ -109,14 +140,14 @@ func TestDamagedTemplate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "t")
-			build(t, dir, "key")
+			build(t, dir, "key", base())
 			if err := damage(dir); err != nil {
 				t.Fatal(err)
 			}
 			if _, _, err := OpenTemplate(dir, "key"); !errors.Is(err, ErrDamaged) {
 				t.Errorf("it is taken: %v", err)
 			}
-			build(t, dir, "key")
+			build(t, dir, "key", base())
 			if _, state, err := OpenTemplate(dir, "key"); err != nil {
 				t.Errorf("built again: %v", err)
 			} else {

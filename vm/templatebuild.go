@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -97,7 +98,34 @@ func (l *TemplateLock) Commit(t Template) error {
 	if err != nil {
 		return fmt.Errorf("template %s: %w", l.dir, err)
 	}
-	return os.RemoveAll(t.Dir)
+	return errors.Join(os.RemoveAll(t.Dir), l.prune(t))
+}
+
+// prune removes the templates that nobody will start from any more: those which a
+// newer program replaces by this one, and those whose guest is gone.
+func (l *TemplateLock) prune(t Template) error {
+	templates, err := ListTemplates(filepath.Dir(l.dir))
+	for _, old := range templates {
+		if old.Dir == l.dir || !old.replaced(t) && !old.orphaned() {
+			continue
+		}
+		// Another builder may do the same.
+		if failed := RemoveTemplate(filepath.Dir(l.dir), old.Name()); !errors.Is(failed, fs.ErrNotExist) {
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
+func (t Template) replaced(by Template) bool {
+	a, b := t.Machine, by.Machine
+	return a.Kernel == b.Kernel && a.Emulator == b.Emulator &&
+		a.Accelerator == b.Accelerator && a.Memory == b.Memory && a.VCPUs == b.VCPUs
+}
+
+func (t Template) orphaned() bool {
+	_, err := os.Lstat(t.Machine.Kernel)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // seal describes the files as they are from now on.
