@@ -163,3 +163,45 @@ func race(t *testing.T, r runtime, bundle string) {
 	}
 	r.must(t, "delete", "--force", id)
 }
+
+// Many at once, started one after the other, all answer; in the long run it is a
+// hundred. It tells what each of them costs the host.
+func TestMany(t *testing.T) {
+	r := machines(t)
+	nothingLeft(t)
+	many := 5
+	if soak() {
+		many = 100
+	}
+	bundle := r.bundle(t, idle)
+	var all []*container
+	for range many {
+		c := r.create(t, bundle, options{})
+		c.start(t)
+		all = append(all, c)
+	}
+	for _, c := range all {
+		if got := c.exec(t, "/bin/echo", c.id); got.Out != c.id+"\n" {
+			t.Errorf("exec in %s: %s", c.id, got)
+		}
+	}
+	shims, machines := 0, 0
+	for _, c := range all {
+		shims += proportional(t, c.pid)
+		machines += proportional(t, qemuOf(t, c))
+	}
+	t.Logf("%d containers: %d KiB each in the shim, %d KiB in QEMU", many, shims/many, machines/many)
+	for _, c := range all {
+		c.end(t)
+	}
+}
+
+// proportional is the proportional set size of a process in KiB.
+func proportional(t testing.TB, pid int) int {
+	t.Helper()
+	_, rest, ok := strings.Cut(readFile(t, fmt.Sprintf("/proc/%d/smaps_rollup", pid)), "\nPss:")
+	if !ok {
+		t.Fatalf("process %d has no Pss", pid)
+	}
+	return atoi(strings.Fields(rest)[0])
+}
