@@ -65,6 +65,32 @@ fuzz: ## fuzz what reads foreign input, FUZZTIME each
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzSeed$$' -fuzztime $(FUZZTIME) ./agent
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzExtractKernel$$' -fuzztime $(FUZZTIME) ./vm/guest
 
+# Which rows to measure, all if empty, and how often.
+BENCH  ?=
+ROUNDS ?= 5
+
+.PHONY: bench
+bench: ## measure vmruntime beside bare QEMU, runc and crun into docs/bench/ (as root, a quarter of an hour)
+	@hack/bench.sh -rows '$(BENCH)' -rounds $(ROUNDS)
+
+.PHONY: bench-page
+bench-page: build/bench/bench ## draw tables and pictures in docs/bench/ again, from its data
+	build/bench/bench -page -out docs/bench
+
+# Always asked for, because the commit is part of it; Go knows what to do.
+.PHONY: build/bench/bench
+build/bench/bench:
+	go build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o $@ ./bench
+
+build/bench/init: $(call SOURCES,bench/init)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./bench/init
+
+# The compressed kernel, as its package has it.
+build/bench/vmlinuz: $(KERNEL)
+	@mkdir -p $(@D)
+	dpkg-deb --fsys-tarfile $(KERNEL) | tar -xO --wildcards './boot/vmlinuz-*' >$@.new
+	mv $@.new $@
+
 # Always asked for, because the commit is part of it; Go knows what to do.
 .PHONY: bin/vmruntime
 bin/vmruntime:

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Makes build/rootfs, a minimal Debian 12 from the mirror that apt uses. It is
-# made once; remove it for a fresh one.
+# hack/rootfs.sh [DIR [PACKAGE...]]: makes DIR, build/rootfs by default, a minimal
+# Debian 12 with these packages on top, from the mirror that apt uses. It is made
+# once; remove it for a fresh one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
 suite=bookworm
+dir=${1-build/rootfs}
+packages=("${@:2}")
 
 mirror() {
 	local uri
@@ -15,9 +18,10 @@ mirror() {
 	echo "${uri:-http://deb.debian.org/debian}"
 }
 
-[ ! -d build/rootfs ] || exit 0
-say "Debian $suite from $(mirror)"
-rm -rf --one-file-system build/rootfs.new
-mkdir -p build
-mmdebstrap --variant=minbase --aptopt='Acquire::Languages "none"' "$suite" build/rootfs.new "$(mirror)"
-mv build/rootfs.new build/rootfs
+[ ! -d "$dir" ] || exit 0
+say "Debian $suite from $(mirror) in $dir"
+rm -rf --one-file-system "$dir.new"
+mkdir -p "$(dirname "$dir")"
+mmdebstrap --variant=minbase --aptopt='Acquire::Languages "none"' ${packages[@]+--include="$(IFS=,; echo "${packages[*]}")"} \
+	"$suite" "$dir.new" "$(mirror)"
+mv "$dir.new" "$dir"

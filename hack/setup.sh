@@ -26,6 +26,7 @@ tini                       reaps what a libvirtd leaves to init, where init does
 busybox-static             small root filesystems in tests
 mmdebstrap                 the Debian root filesystem of the demo and the tests
 runc                       the reference that tests compare with
+crun                       another one, of benchmarks
 cloud-init                 checks the seed against its schema
 genisoimage                isoinfo, an independent reader of the seed ISO
 jq                         scripts read JSON with it

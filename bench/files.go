@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+const bareShare = "QEMU, same share"
+
+// jobFile is what fio does in each of two directories.
+//
+//go:embed files.fio
+var jobFile []byte
+
+// places are the directories of the container that fio works in.
+var places = []struct{ name, dir string }{{"rootfs", "/files"}, {"volume", "/volume"}}
+
+// A fileJob is a section of files.fio and how its result is told.
+type fileJob struct{ name, section, unit string }
+
+var fileJobs = []fileJob{
+	{"sequential write", "seqwrite", "MiB/s"},
+	{"sequential read", "seqread", "MiB/s"},
+	{"random write", "randwrite", "ops/s"},
+	{"random read", "randread", "ops/s"},
+	{"create", "create", "ops/s"},
+	{"stat", "stat", "ops/s"},
+	{"unlink", "unlink", "ops/s"},
+}
+
+// measureFiles has fio work in the root filesystem and in a bind-mounted volume:
+// in a container, in a bare machine that has the same share with the same options,
+// and in runc.
+func measureFiles(ctx context.Context, l *lab) ([]Figure, error) {
+	warmly, err := l.warm(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.prepareFiles(); err != nil {
+		return nil, err
+	}
+	bare, err := l.bareFiles(ctx, warmly)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := l.bundle(fioCommand, func(s *specs.Spec) {
+		s.Root.Readonly = false
+		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: l.volume(), Destination: "/volume", Options: []string{"bind"}})
+	})
+	if err != nil {
+		return nil, err
+	}
+	contenders := []contender{bare}
+	for _, p := range []program{warmly, l.reference("runc")} {
+		contenders = append(contenders, contender{p.name, func(ctx context.Context) ([]float64, error) {
+			text, _, err := p.call(ctx, "run", "--bundle", bundle, l.newID())
+			if err != nil {
+				return nil, err
+			}
+			return parseFio(text)
+		}})
+	}
+	return takeTurns(ctx, l.rounds, fileFigures(), contenders)
+}
+
+// fioCommand is bench/init's, too.
+var fioCommand = []string{"/usr/bin/fio", "--output-format=json", "/volume/files.fio"}
+
+func fileFigures() []Figure {
+	var figures []Figure
+	for _, place := range places {
+		for _, job := range fileJobs {
+			figures = append(figures, Figure{Name: place.name + ", " + job.name, Unit: job.unit, Ratios: []Ratio{
+				{"vmruntime", bareShare, Aim{AtLeast: 0.95}},
+				{"vmruntime", "runc", Aim{}},
+			}})
+		}
+	}
+	return figures
+}
+
+// prepareFiles makes the directories and puts fio's jobs into the volume.
+func (l *lab) prepareFiles() error {
+	var jobs strings.Builder
+	for _, place := range places {
+		// In fio's files a section's name is one word.
+		fmt.Fprintln(&jobs, strings.NewReplacer("$PLACE", place.name, "$DIR", place.dir).Replace(string(jobFile)))
+		if err := os.MkdirAll(filepath.Join(l.rootfs(), place.dir), 0o755); err != nil {
+			return err
+		}
+	}
+	l.later(func() error {
+		return errors.Join(os.RemoveAll(filepath.Join(l.rootfs(), "files")), os.RemoveAll(l.volume()))
+	})
+	if err := os.MkdirAll(l.volume(), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.volume(), "files.fio"), []byte(jobs.String()), 0o644)
+}
+
+// bareFiles is a bare machine, booted for each turn: a container has its own, too.
+func (l *lab) bareFiles(ctx context.Context, p program) (contender, error) {
+	c, m, err := l.example(ctx, p)
+	if err != nil {
+		return contender{}, err
+	}
+	mounts, _, err := p.call(ctx, "exec", c.id, "cat", "/proc/self/mountinfo")
+	if err != nil {
+		return contender{}, err
+	}
+	options, err := shareOptions(string(mounts))
+	if err != nil {
+		return contender{}, err
+	}
+	device, err := m.share(l)
+	if err != nil {
+		return contender{}, err
+	}
+	return contender{bareShare, func(ctx context.Context) ([]float64, error) {
+		conn, err := l.bareJob(ctx, m, "files", options, device)
+		if err != nil {
+			return nil, err
+		}
+		text, err := io.ReadAll(conn)
+		if err != nil {
+			return nil, err
+		}
+		return parseFio(text)
+	}}, c.discard()
+}
+
+// shareOptions finds in a container's mountinfo the options of its 9p share.
+func shareOptions(mountinfo string) (string, error) {
+	for line := range strings.Lines(mountinfo) {
+		_, tail, _ := strings.Cut(line, " - ")
+		if fields := strings.Fields(tail); len(fields) == 3 && fields[0] == "9p" {
+			_, options, _ := strings.Cut(fields[2], ",")
+			return options, nil
+		}
+	}
+	return "", fmt.Errorf("the container's root is on no 9p share: %q", mountinfo)
+}
+
+// fioResult is what of fio's output is of interest
+// (https://fio.readthedocs.io/en/latest/fio_doc.html#json-output).
+type fioResult struct {
+	Jobs []struct {
+		Name  string       `json:"jobname"`
+		Error int          `json:"error"`
+		Read  fioDirection `json:"read"`
+		Write fioDirection `json:"write"`
+	} `json:"jobs"`
+}
+
+type fioDirection struct {
+	IOs       int64   `json:"total_ios"`
+	Bandwidth float64 `json:"bw_bytes"`
+	IOPS      float64 `json:"iops"`
+}
+
+// parseFio gives the values of fileFigures.
+func parseFio(text []byte) ([]float64, error) {
+	var result fioResult
+	if err := json.Unmarshal(text, &result); err != nil {
+		return nil, fmt.Errorf("fio: %w: %q", err, text[:min(len(text), 200)])
+	}
+	found := map[string]fioDirection{}
+	for _, j := range result.Jobs {
+		if j.Error != 0 {
+			return nil, fmt.Errorf("fio: job %s: error %d", j.Name, j.Error)
+		}
+		found[j.Name] = j.Read
+		if j.Write.IOs > 0 {
+			found[j.Name] = j.Write
+		}
+	}
+	var values []float64
+	for _, place := range places {
+		for _, job := range fileJobs {
+			f, ok := found[place.name+"-"+job.section]
+			if !ok || f.IOs == 0 {
+				return nil, fmt.Errorf("fio: nothing about %s-%s", place.name, job.section)
+			}
+			if job.unit == "MiB/s" {
+				values = append(values, f.Bandwidth/(1<<20))
+			} else {
+				values = append(values, f.IOPS)
+			}
+		}
+	}
+	return values, nil
+}

@@ -1,0 +1,45 @@
+package main
+
+// kinds are all rows, in the order of the page.
+var kinds = []kind{
+	{
+		name: "start", title: "Start", measure: measureStart, picture: ofValues,
+		about: `A container whose process is ` + "`true`" + `, from the start of the command to its exit. *Cold*: the machine boots; *warm*: it is
+a clone of a template.
+
+* **QEMU boot**: QEMU alone boots the same kernel and initramfs to power-off, without a container: the limit of a cold start.
+* **QEMU boot, vmlinuz**: the same with the compressed kernel as Debian ships it.
+* **QEMU clone**: QEMU alone clones the same template; seed and share are prepared before. The clock stops when the
+  agent has told the exit of the container's process: the limit of a warm start.
+* **libvirt clone**: a program that does the same through libvirt's embedded driver.`,
+	},
+	{
+		name: "exec", title: "Exec", measure: measureExec, picture: ofValues,
+		about: "`exec` of `true` in a running container, from the start of the command to its exit. Five per round.",
+	},
+	{
+		name: "exit", title: "Exit and delete", measure: measureExit, picture: ofValues,
+		about: `How long after the end of a container's process its end is known on the host: that is when the process exits whose pid is in the
+pid file. Nobody outside sees the process end, so there are two bounds. **From the last input** begins before the process is
+told to end, with the write of the byte that it waits for: the true time is shorter. **From the last output** begins when
+its last words have arrived: the true time is longer by no more than their way takes. ` + "`delete`" + ` follows at once.`,
+	},
+	{
+		name: "density", title: "Density", measure: measureDensity, picture: ofStacks,
+		about: `Memory of idle containers (` + "`sleep`" + `) on the host: the proportional set size (PSS) of QEMU and shim, from
+` + "`/proc/PID/smaps_rollup`" + `. A page that several processes map counts for each by its part. *One more* is the slope
+from 1 to 10 and from 10 to 50 containers. The guest's RAM is part of QEMU's; the spread is that of the containers, measured once.`,
+	},
+	{
+		name: "stdio", title: "Streams", measure: measureStdio, picture: ofValues,
+		about: "32 MiB through a container's `cat`, stdin to stdout, and 32 MiB out of one. **Raw copy**: a bare QEMU with the same virtio-serial\n" +
+			"device, whose PID 1 reads the port into a pipe and writes what comes out of it back, or writes what a writer puts into the pipe.",
+	},
+	{
+		name: "files", title: "Files", measure: measureFiles, picture: ofRatios,
+		about: `fio in the root filesystem and in a bind-mounted volume: a second each of sequential (1 MiB) and random (4 KiB) access to
+16 MiB that are in the host's page cache, and 100 small files created, asked for and removed; the jobs are in
+[files.fio](../../bench/files.fio). **QEMU, same share**: a bare QEMU whose only program is fio, the same directory behind the same
+9p device with the same mount options.`,
+	},
+}

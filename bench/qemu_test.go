@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cavaliergopher/cpio"
+
+	"github.com/vmruntime/vmruntime/vm"
+)
+
+var ofLibvirt = machine{
+	"qemu-system-x86_64", "-name", "guest=x", "-S", "-object", `{"qom-type":"secret","id":"masterKey0"}`, "-machine", "pc-q35-7.2",
+	"-m", "1024", "-chardev", "socket,id=charmonitor,fd=27,server=on", "-mon", "chardev=charmonitor,id=monitor",
+	"-no-shutdown", "-kernel", "/k", "-append", "quiet", "-fsdev", "local,multidevs=remap,id=fs,path=/run/x/share",
+	"-device", `{"driver":"virtio-9p-pci","fsdev":"fs"}`, "-device", `{"filename":"/run/x/seed.iso"}`, "-sandbox", "on",
+}
+
+// A bare clone has the devices of libvirt's and none of its threads of control.
+func TestArguments(t *testing.T) {
+	c := cloning{Dir: "/d", machine: ofLibvirt}
+	got := strings.Join(c.arguments(), " ")
+	for _, gone := range []string{"guest=x", "-S", "masterKey", "charmonitor", "no-shutdown", "sandbox", "qemu-system"} {
+		if strings.Contains(got, gone) {
+			t.Errorf("%s is left in %s", gone, got)
+		}
+	}
+	for _, kept := range []string{"-machine pc-q35-7.2 -m 1024 -kernel /k", "virtio-9p-pci", "/d/monitor.sock"} {
+		if !strings.Contains(got, kept) {
+			t.Errorf("%s is not in %s", kept, got)
+		}
+	}
+}
+
+func TestPathOf(t *testing.T) {
+	for end, want := range map[string]string{"/seed.iso": "/run/x/seed.iso", "/share": "/run/x/share", "/none": ""} {
+		if got := pathOf(ofLibvirt, end); got != want {
+			t.Errorf("%s: %q, want %q", end, got, want)
+		}
+	}
+}
+
+func TestBareShare(t *testing.T) {
+	got, err := ofLibvirt.share(&lab{checkout: "/c"})
+	want := []string{"-fsdev", "local,multidevs=remap,id=fs,path=/c/build/bench", "-device", `{"driver":"virtio-9p-pci","fsdev":"fs"}`}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := (machine{"qemu", "-m", "1"}).share(&lab{}); err == nil {
+		t.Error("a share was found where there is none")
+	}
+}
+
+func TestBare(t *testing.T) {
+	got := ofLibvirt.bare(t.Context(), "/k2", "/i", []string{"job=x"}, "-device", "d").Args
+	want := []string{"-m", "1024", "-kernel", "/k2", "-initrd", "/i", "-append", vm.Cmdline("job=x"), "-device", "d"}
+	if !slices.Equal(got[len(got)-len(want):], want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// Everything but PID 1 stays as it is.
+func TestReplaceInit(t *testing.T) {
+	var from, to bytes.Buffer
+	archive := cpio.NewWriter(&from)
+	for name, body := range map[string]string{"init": "the agent", "modules/order": "9p.ko"} {
+		if err := archive.WriteHeader(&cpio.Header{Name: name, Mode: cpio.TypeReg | 0o555, Size: int64(len(body))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(archive, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyArchive(cpio.NewWriter(&to), cpio.NewReader(&from), []byte("the other one")); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for files := cpio.NewReader(&to); ; {
+		header, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[header.Name] = string(body)
+	}
+	if len(got) != 2 || got["init"] != "the other one" || got["modules/order"] != "9p.ko" {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// A contender is one of those that a row compares.
+type contender struct {
+	name string
+	// measure takes one turn and gives a value for each figure of its row.
+	measure func(ctx context.Context) ([]float64, error)
+}
+
+// takeTurns has each contender measured once per turn, one after the other, and
+// fills the figures. What happens to the machine meanwhile happens to all of them.
+func takeTurns(ctx context.Context, turns int, figures []Figure, contenders []contender) ([]Figure, error) {
+	for i := range figures {
+		for _, c := range contenders {
+			figures[i].Series = append(figures[i].Series, Series{Name: c.name})
+		}
+	}
+	for turn := range turns {
+		for n, c := range contenders {
+			values, err := c.measure(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+			if len(values) != len(figures) {
+				return nil, fmt.Errorf("%s: %d values for %d figures", c.name, len(values), len(figures))
+			}
+			for i, v := range values {
+				figures[i].Series[n].Values = append(figures[i].Series[n].Values, v)
+			}
+			progress("%d/%d %s: %s", turn+1, turns, c.name, listed(figures, values))
+		}
+	}
+	return figures, nil
+}
+
+// listed are the values of one turn for a person.
+func listed(figures []Figure, values []float64) string {
+	text := ""
+	for i, v := range values {
+		if i > 0 {
+			text += ", "
+		}
+		text += digits(v) + " " + figures[i].Unit
+	}
+	return text
+}
