@@ -19,7 +19,7 @@ SOURCES  = $(shell find $(1) -name '*.go' ! -name '*_test.go' ! -path '*/testdat
 KERNEL   = $(wildcard build/kernel/*.deb)
 
 .PHONY: build
-build: bin/vmruntime bin/vmruntime-shim bin/vmagent bin/vmruntime-qemu bin/vmruntime-readonly.so ## build the programs into bin/
+build: bin/vmruntime bin/vmruntime-shim bin/vmagent bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-virtiofsd ## build the programs into bin/
 
 .PHONY: help
 help: ## list the targets
@@ -106,13 +106,16 @@ bin/vmagent: $(call SOURCES,agent protocol cmd/vmagent)
 
 # libvirt probes an emulator anew, for seconds, when its file has changed: it is
 # written only when its sources are newer.
-bin/vmruntime-qemu: $(call SOURCES,cmd/vmruntime-qemu)
+bin/vmruntime-qemu: $(call SOURCES,cmd/vmruntime-qemu internal/confine)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmruntime-qemu
 
 # QEMU loads it, see there.
 bin/vmruntime-readonly.so: cmd/vmruntime-qemu/readonly/open.c
 	@mkdir -p bin
 	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -o $@ $<
+
+bin/vmruntime-virtiofsd: $(call SOURCES,cmd/vmruntime-virtiofsd internal/confine)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmruntime-virtiofsd
 
 build/guest/guest.json: bin/vmagent bin/vmruntime-qemu $(KERNEL) $(call SOURCES,vm/guest) | bin/vmruntime bin/vmruntime-shim
 	@[ -n "$(KERNEL)" ] || { echo 'no kernel package in build/kernel: run hack/setup.sh' >&2; exit 1; }
@@ -122,7 +125,7 @@ build/guest/guest.json: bin/vmagent bin/vmruntime-qemu $(KERNEL) $(call SOURCES,
 install: build guest ## install into DESTDIR/PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/vmruntime/guest $(DESTDIR)$(SYSCONFDIR)/vmruntime
 	install -m 0755 bin/vmruntime $(DESTDIR)$(PREFIX)/bin/vmruntime
-	install -m 0755 bin/vmagent bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-shim $(DESTDIR)$(PREFIX)/lib/vmruntime/
+	install -m 0755 bin/vmagent bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-shim bin/vmruntime-virtiofsd $(DESTDIR)$(PREFIX)/lib/vmruntime/
 	install -m 0644 build/guest/* $(DESTDIR)$(PREFIX)/lib/vmruntime/guest/
 	[ -e $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml ] || \
 		install -m 0644 docs/config.toml $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml

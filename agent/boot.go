@@ -54,7 +54,7 @@ func startUp(build string) error {
 	if err := mountSystem(); err != nil {
 		return err
 	}
-	if err := loadModules(); err != nil {
+	if err := loadModules("order"); err != nil {
 		return err
 	}
 	if probing() {
@@ -129,6 +129,9 @@ func switchRoot() error {
 	if err := keepAgent(newRoot + agentPath); err != nil {
 		return fmt.Errorf("keep the agent: %w", err)
 	}
+	if err := keepModules(newRoot + modulesDir); err != nil {
+		return fmt.Errorf("keep the modules: %w", err)
+	}
 	if err := os.MkdirAll(newRoot+protocol.ShareDir, 0o700); err != nil {
 		return err
 	}
@@ -153,6 +156,14 @@ func keepAgent(path string) error {
 		return err
 	}
 	return unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID, "")
+}
+
+// keepModules carries those over that may still be asked for.
+func keepModules(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	return unix.Mount(modulesDir, path, "", unix.MS_BIND, "")
 }
 
 // leaveConsole takes the standard descriptors off the console: a write to a

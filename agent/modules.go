@@ -11,15 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// modulesDir holds the initramfs's modules and the file "order", which names
-// one of them per line, dependencies first.
+// modulesDir holds the initramfs's modules and two files, each of which names one
+// of them per line, dependencies first: "order" those that load at boot,
+// "on-demand" those that the seed has to ask for.
 const modulesDir = "/modules"
 
-// loadModules loads the modules of the initramfs and frees their memory. A
+// loadModules loads the modules that a list names and frees their memory. A
 // module that is missing, built in or already there is none to worry about:
 // what needs it will say so.
-func loadModules() error {
-	order, err := os.ReadFile(filepath.Join(modulesDir, "order"))
+func loadModules(list string) error {
+	order, err := os.ReadFile(filepath.Join(modulesDir, list))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

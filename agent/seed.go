@@ -228,8 +228,7 @@ func runCommand(argv []string) error {
 	case "mount":
 		return mountCommand(argv[1:])
 	case "modprobe":
-		// The initramfs has brought the modules.
-		return nil
+		return loadModules("on-demand")
 	}
 	return errors.New("the command is unknown to this guest")
 }

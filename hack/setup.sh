@@ -17,6 +17,7 @@ libseccomp-dev             compiles seccomp filters on the host
 make                       the Makefile
 git                        version and commit of the build
 qemu-system-x86            runs the virtual machines
+qemu-system-common         virtiofsd, the second transport of files
 libvirt0                   the libvirt library, loaded when a VM starts
 libvirt-daemon             the connection modules that come with libvirtd
 libvirt-daemon-driver-qemu the QEMU driver, embedded and in libvirtd

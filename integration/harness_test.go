@@ -112,6 +112,7 @@ const (
 	// Keys of config.toml.
 	uriVariable       = "libvirt_uri"
 	templatesVariable = "templates"
+	transportVariable = "transport"
 )
 
 // subject is the runtime that the tests are about, with its defaults.
@@ -138,6 +139,14 @@ func cold(t testing.TB) runtime {
 	t.Helper()
 	r := vmruntime(t, map[string]string{uriVariable: uriEmbed, templatesVariable: "off"})
 	r.name = "cold"
+	return r
+}
+
+// overVirtiofs is the runtime with the transport that is not the default.
+func overVirtiofs(t testing.TB, uri string) runtime {
+	t.Helper()
+	r := vmruntime(t, map[string]string{uriVariable: uri, transportVariable: "virtiofs"})
+	r.name += "-virtiofs"
 	return r
 }
 
@@ -234,16 +243,36 @@ func needRoot(t testing.TB) {
 // boots, or once with runc.
 func eachDriver(t *testing.T, test func(t *testing.T, r runtime)) {
 	t.Helper()
-	runtimes := []runtime{subject(t)}
-	libvirtd := error(nil)
+	first := subject(t)
+	if !first.isVM() {
+		eachOf(t, test, first)
+		return
+	}
+	eachOf(t, test, first, warm(t, uriSystem), cold(t))
+}
+
+// eachTransport runs a test that is about files under both libvirt drivers with
+// both transports, or once with runc.
+func eachTransport(t *testing.T, test func(t *testing.T, r runtime)) {
+	t.Helper()
+	first := subject(t)
+	if !first.isVM() {
+		eachOf(t, test, first)
+		return
+	}
+	eachOf(t, test, first, warm(t, uriSystem), overVirtiofs(t, uriEmbed), overVirtiofs(t, uriSystem))
+}
+
+func eachOf(t *testing.T, test func(t *testing.T, r runtime), runtimes ...runtime) {
+	t.Helper()
+	var libvirtd error
 	if runtimes[0].isVM() {
-		runtimes = append(runtimes, warm(t, uriSystem), cold(t))
 		libvirtd = startLibvirtd(t)
 	}
 	nothingLeft(t)
 	for _, r := range runtimes {
 		t.Run(r.name, func(t *testing.T) {
-			if r.name == "system" && libvirtd != nil {
+			if r.uri == uriSystem && libvirtd != nil {
 				t.Skip("needs libvirtd: ", libvirtd)
 			}
 			t.Parallel()

@@ -85,7 +85,7 @@ func TestSameInsideAsRunc(t *testing.T) {
 // Binds are the host's files, not copies: engines rewrite resolv.conf and hosts
 // in place while the container runs.
 func TestBinds(t *testing.T) {
-	eachDriver(t, func(t *testing.T, r runtime) {
+	eachTransport(t, func(t *testing.T, r runtime) {
 		root, dir, file := newRootfs(t), t.TempDir(), filepath.Join(t.TempDir(), "hosts")
 		writeFile(t, filepath.Join(dir, "from-host"), "1\n")
 		writeFile(t, file, "first\n")

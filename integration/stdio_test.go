@@ -97,7 +97,7 @@ func randomFile(t testing.TB, size int64) (path, sum string) {
 // right after its write.
 func TestOutputIsComplete(t *testing.T) {
 	const size, rounds = 1 << 20, 10
-	eachDriver(t, func(t *testing.T, r runtime) {
+	eachTransport(t, func(t *testing.T, r runtime) {
 		path, sum := randomFile(t, size)
 		mount := bind(filepath.Dir(path), "/mnt", "ro")
 		root := rootfs(newRootfs(t))

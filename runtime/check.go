@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -54,6 +53,7 @@ func (r Runtime) Check() []Finding {
 		checkExecutable("agent", r.Config.Agent),
 		checkGuest(image, err),
 		checkModules(image),
+		r.checkTransport(image),
 	}
 }
 
@@ -177,7 +177,7 @@ func checkGuest(image guest.Image, err error) Finding {
 func checkModules(image guest.Image) Finding {
 	f := Finding{Level: Missing, Name: "9p", Text: "the guest has no 9p module", Remedy: "vmruntime guest build with a kernel that has it"}
 	for _, module := range []string{"9p", "9pnet_virtio"} {
-		if !slices.ContainsFunc(image.Modules, func(file string) bool { return strings.HasPrefix(filepath.Base(file), module+".ko") }) {
+		if !hasModule(image, module) {
 			return f
 		}
 	}

@@ -33,8 +33,12 @@ type Config struct {
 	Templates string `toml:"templates"`
 	// Guest is the directory of the guest's kernel and initramfs.
 	Guest string `toml:"guest"`
+	// Transport is how guests reach their files: vm.NineP or vm.Virtiofs.
+	Transport vm.Transport `toml:"transport"`
 	// Emulator is the wrapper that libvirt starts as QEMU.
 	Emulator string `toml:"emulator"`
+	// Virtiofsd is the wrapper that the shim starts as virtiofsd.
+	Virtiofsd string `toml:"virtiofsd"`
 	// Agent is the vmagent that guests without one of their own run.
 	Agent string `toml:"agent"`
 }
@@ -49,7 +53,9 @@ func LoadConfig(path, exe string) (Config, error) {
 		VCPUs:       1,
 		Templates:   templatesAuto,
 		Guest:       guest.DefaultDir(exe),
+		Transport:   vm.NineP,
 		Emulator:    guest.DefaultEmulator(exe),
+		Virtiofsd:   guest.DefaultVirtiofsd(exe),
 		Agent:       guest.DefaultAgent(exe),
 	}
 	meta, err := toml.DecodeFile(path, &c)
@@ -79,12 +85,14 @@ func (c Config) check() error {
 		return fmt.Errorf(`accelerator must be "auto", "kvm" or "tcg", not %q`, c.Accelerator)
 	case c.Templates != templatesAuto && c.Templates != templatesBuilt && c.Templates != templatesOff:
 		return fmt.Errorf(`templates must be %q, %q or %q, not %q`, templatesAuto, templatesBuilt, templatesOff, c.Templates)
+	case c.Transport != vm.NineP && c.Transport != vm.Virtiofs:
+		return fmt.Errorf("transport must be %q or %q, not %q", vm.NineP, vm.Virtiofs, c.Transport)
 	case c.Memory < minMemory>>20:
 		return fmt.Errorf("memory must be at least %d MiB, not %d", minMemory>>20, c.Memory)
 	case c.VCPUs < 1:
 		return errors.New("vcpus must be at least 1")
 	}
-	for key, path := range map[string]string{"guest": c.Guest, "emulator": c.Emulator, "agent": c.Agent} {
+	for key, path := range map[string]string{"guest": c.Guest, "emulator": c.Emulator, "virtiofsd": c.Virtiofsd, "agent": c.Agent} {
 		if !filepath.IsAbs(path) {
 			return fmt.Errorf("%s: %q must be absolute", key, path)
 		}

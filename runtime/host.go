@@ -21,6 +21,11 @@ func (r Runtime) host(ctx context.Context) (Host, error) {
 	if err != nil {
 		return Host{}, err
 	}
+	if r.Config.Transport == vm.Virtiofs {
+		if err := checkVirtiofs(image); err != nil {
+			return Host{}, fmt.Errorf("transport: %w", err)
+		}
+	}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return Host{}, fmt.Errorf("sysinfo: %w", err)

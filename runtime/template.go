@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 
@@ -59,6 +60,9 @@ func (r Runtime) buildWanted(plan *shim.TemplatePlan) {
 // BuildTemplate makes the template for containers with these resources, nil for
 // those without limits, unless it is there. It returns the template's name.
 func (r Runtime) BuildTemplate(ctx context.Context, resources *specs.LinuxResources) (string, error) {
+	if r.Config.Transport == vm.Virtiofs {
+		return "", errors.New("transport virtiofs has no templates: set transport to 9p")
+	}
 	host, err := r.host(ctx)
 	if err != nil {
 		return "", err

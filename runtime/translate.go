@@ -59,7 +59,7 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 	if title == "" {
 		title = filepath.Base(b.Dir)
 	}
-	return vm.Config{
+	config := vm.Config{
 		Name:  "vmruntime-" + id,
 		UUID:  shim.UUID(h.Root, id),
 		Title: oneLine(title),
@@ -81,7 +81,13 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 		Seed:          filepath.Join(dir, "seed.iso"),
 		AgentSocket:   filepath.Join(dir, "agent.sock"),
 		ConsoleSocket: filepath.Join(dir, "console.sock"),
+		Transport:     c.Transport,
 	}
+	if c.Transport == vm.Virtiofs {
+		config.Virtiofsd = c.Virtiofsd
+		config.ShareSocket = filepath.Join(dir, "share.sock")
+	}
+	return config
 }
 
 // imageAnnotations are where engines tell the image's name.

@@ -49,7 +49,8 @@ var goldenConfig = Config{
 	// A template's name would change with every device of the machine.
 	Templates:  templatesOff,
 	LibvirtURI: vm.URIEmbed, Accelerator: "tcg", Memory: 1024, VCPUs: 1,
-	Emulator: "/usr/lib/vmruntime/vmruntime-qemu", Agent: "/usr/lib/vmruntime/vmagent",
+	Transport: vm.NineP,
+	Emulator:  "/usr/lib/vmruntime/vmruntime-qemu", Virtiofsd: "/usr/lib/vmruntime/vmruntime-virtiofsd", Agent: "/usr/lib/vmruntime/vmagent",
 }
 
 var goldenHost = Host{

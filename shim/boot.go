@@ -35,6 +35,7 @@ type booted struct {
 // Why a machine boots although nothing is wrong.
 var (
 	errOff       = errors.New("templates are off")
+	errVirtiofs  = errors.New("virtiofs shares the machine's memory, which a clone's is not")
 	errLargeSeed = errors.New("the seed is larger than a template's")
 )
 
@@ -57,7 +58,7 @@ func boot(ctx context.Context, d Driver, p Plan) (booted, error) {
 
 func cold(why error) Start {
 	missing := errors.Is(why, vm.ErrNoTemplate) || errors.Is(why, vm.ErrStale)
-	ordinary := errors.Is(why, errOff) || errors.Is(why, errLargeSeed)
+	ordinary := errors.Is(why, errOff) || errors.Is(why, errVirtiofs) || errors.Is(why, errLargeSeed)
 	return Start{
 		Cold:  why.Error(),
 		Build: missing || errors.Is(why, vm.ErrDamaged),
@@ -66,6 +67,9 @@ func cold(why error) Start {
 }
 
 func clone(ctx context.Context, d Driver, p Plan) (booted, error) {
+	if p.Machine.Transport == vm.Virtiofs {
+		return booted{}, errVirtiofs
+	}
 	if p.Template == "" {
 		return booted{}, errOff
 	}

@@ -67,7 +67,7 @@ func End(root, id string) error {
 	return nil
 }
 
-// endStrays kills the shim, the proxies and the QEMU of a container.
+// endStrays kills the shim, the proxies, the QEMU and the virtiofsd of a container.
 func endStrays(dir, domain string) error {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -93,6 +93,9 @@ func belongs(pid int, dir, domain string) bool {
 	}
 	args := strings.Split(string(text), "\x00")
 	if len(args) > 2 && (args[1] == ShimWord || args[1] == ProxyWord) && args[2] == dir {
+		return true
+	}
+	if slices.Contains(args, sourceOption(dir)) {
 		return true
 	}
 	i := slices.Index(args, "-uuid")

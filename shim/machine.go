@@ -75,9 +75,14 @@ func launch(ctx context.Context, d Driver, uri, dir string, c vm.Config) (*machi
 	defer console.Close()
 	m := &machine{console: &tail{}, gone: make(chan struct{})}
 	defer trace.Begin(ctx, "start the domain")()
-	if m.Machine, err = d.Boot(uri, dir, confined(uri, dir, c)); err != nil {
+	files, err := serveFiles(dir, c)
+	if err != nil {
 		return nil, nil, err
 	}
+	if m.Machine, err = d.Boot(uri, dir, confined(uri, dir, c)); err != nil {
+		return nil, nil, errors.Join(err, files.end())
+	}
+	files.follow(m)
 	if err := m.watch(uri); err != nil {
 		return nil, nil, errors.Join(err, m.Destroy())
 	}
@@ -94,7 +99,7 @@ func launch(ctx context.Context, d Driver, uri, dir string, c vm.Config) (*machi
 	}
 	go m.console.follow(output)
 	if uri == vm.URIEmbed {
-		go m.boundLog(filepath.Join(dir, "log/qemu", c.Name+".log"))
+		go boundLog(filepath.Join(dir, "log/qemu", c.Name+".log"), m.gone)
 	}
 	return m, conn, nil
 }
@@ -119,14 +124,15 @@ const (
 	logPause = 5 * time.Second
 )
 
-// boundLog keeps a guest that has QEMU complain about it without end from
-// filling the host's /run. QEMU appends to the file: it may be emptied.
-func (m *machine) boundLog(path string) {
+// boundLog keeps a guest that has QEMU or virtiofsd complain about it without end
+// from filling the host's /run, until the writer is gone. Both append to their
+// file: it may be emptied.
+func boundLog(path string, gone <-chan struct{}) {
 	tick := time.NewTicker(logPause)
 	defer tick.Stop()
 	for {
 		select {
-		case <-m.gone:
+		case <-gone:
 			return
 		case <-tick.C:
 			truncate(path, logLimit)
@@ -162,8 +168,13 @@ func confined(uri, dir string, c vm.Config) vm.Config {
 // is not among them: a QEMU that a guest took over could put its own there and be
 // handed the descriptors of the next exec.
 func visible(dir string, c vm.Config) (writable, readable []string) {
-	writable = []string{c.Share, filepath.Join(dir, "lib")}
+	writable = []string{filepath.Join(dir, "lib")}
 	readable = []string{c.Seed, c.AgentSocket, c.ConsoleSocket, c.Kernel, c.Initramfs}
+	if c.Transport == vm.Virtiofs {
+		readable = append(readable, c.ShareSocket)
+	} else {
+		writable = append(writable, c.Share)
+	}
 	switch {
 	case c.MemoryFile == "":
 	case c.Clone:

@@ -106,7 +106,7 @@ func prepare(ctx context.Context, plan Plan, lead chan leadership) error {
 	if err := follow(lead, plan); err != nil {
 		return err
 	}
-	return vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container})
+	return vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container, Transport: plan.Machine.Transport})
 }
 
 // meet waits for the agent and has it set up the container.

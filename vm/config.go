@@ -27,6 +27,15 @@ const (
 	TCG Accelerator = "qemu"
 )
 
+// Transport is how the guest reaches the shared directory.
+type Transport string
+
+// The transports: QEMU's own 9p server, or a virtiofsd beside it.
+const (
+	NineP    Transport = "9p"
+	Virtiofs Transport = "virtiofs"
+)
+
 // Config describes one machine. All paths are absolute and on the host.
 type Config struct {
 	// Name is the domain's name, UUID its identity; libvirt refuses a second
@@ -57,8 +66,15 @@ type Config struct {
 	Initramfs string `json:"initramfs"`
 	Cmdline   string `json:"cmdline"`
 
-	// Share is the directory that the guest sees through 9p.
+	// Share is the directory that the guest sees.
 	Share string `json:"share"`
+	// Transport carries the share. Under Virtiofs the guest's RAM is shared with
+	// virtiofsd, so that the machine cannot be a clone.
+	Transport Transport `json:"transport"`
+	// Virtiofsd is the wrapper that the shim starts as virtiofsd, ShareSocket where
+	// that listens for QEMU. 9p needs neither.
+	Virtiofsd   string `json:"virtiofsd,omitempty"`
+	ShareSocket string `json:"shareSocket,omitempty"`
 	// Seed is the NoCloud seed ISO.
 	Seed string `json:"seed"`
 	// AgentSocket and ConsoleSocket are Unix sockets on which the shim listens;

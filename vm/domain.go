@@ -33,14 +33,15 @@ func DomainXML(c Config) (string, error) {
 		return "", fmt.Errorf("domain %s: metadata: %w", c.Name, err)
 	}
 	domain := libvirtxml.Domain{
-		Type:     string(c.Accelerator),
-		Name:     c.Name,
-		UUID:     c.UUID,
-		Title:    c.Title,
-		Metadata: &libvirtxml.DomainMetadata{XML: metadata},
-		Memory:   &libvirtxml.DomainMemory{Value: uint(c.Memory), Unit: "bytes"},
-		VCPU:     &libvirtxml.DomainVCPU{Value: c.VCPUs},
-		CPU:      cpu(c.Accelerator),
+		Type:          string(c.Accelerator),
+		Name:          c.Name,
+		UUID:          c.UUID,
+		Title:         c.Title,
+		Metadata:      &libvirtxml.DomainMetadata{XML: metadata},
+		Memory:        &libvirtxml.DomainMemory{Value: uint(c.Memory), Unit: "bytes"},
+		MemoryBacking: memoryBacking(c.Transport),
+		VCPU:          &libvirtxml.DomainVCPU{Value: c.VCPUs},
+		CPU:           cpu(c.Accelerator),
 		OS: &libvirtxml.DomainOS{
 			Type:    &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"},
 			Kernel:  c.Kernel,
@@ -62,6 +63,17 @@ func DomainXML(c Config) (string, error) {
 		return "", fmt.Errorf("domain %s: %w", c.Name, err)
 	}
 	return text, nil
+}
+
+// memoryBacking lets virtiofsd read and write the guest's buffers in place.
+func memoryBacking(t Transport) *libvirtxml.DomainMemoryBacking {
+	if t != Virtiofs {
+		return nil
+	}
+	return &libvirtxml.DomainMemoryBacking{
+		MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},
+		MemoryAccess: &libvirtxml.DomainMemoryAccess{Mode: "shared"},
+	}
 }
 
 func cpu(a Accelerator) *libvirtxml.DomainCPU {
@@ -106,7 +118,7 @@ func devices(c Config) *libvirtxml.DomainDeviceList {
 	return &libvirtxml.DomainDeviceList{
 		Emulator:    c.Emulator,
 		Controllers: controllers(),
-		Filesystems: []libvirtxml.DomainFilesystem{shareDevice(c.Share)},
+		Filesystems: []libvirtxml.DomainFilesystem{shareDevice(c)},
 		Disks:       []libvirtxml.DomainDisk{seedDevice(c.Seed)},
 		Channels:    []libvirtxml.DomainChannel{agentChannel(c.AgentSocket)},
 		Serials:     []libvirtxml.DomainSerial{console(c.ConsoleSocket)},
@@ -124,10 +136,17 @@ func controllers() []libvirtxml.DomainController {
 	}
 }
 
-// shareDevice exports the one shared directory. Passthrough keeps owners and
-// modes as they are on the host; remap keeps inode numbers of the mounts below
-// it apart.
-func shareDevice(dir string) libvirtxml.DomainFilesystem {
+// shareDevice exports the one shared directory.
+func shareDevice(c Config) libvirtxml.DomainFilesystem {
+	if c.Transport == Virtiofs {
+		return virtiofs(c.ShareSocket)
+	}
+	return ninep(c.Share)
+}
+
+// ninep is QEMU's own server. Passthrough keeps owners and modes as they are on the
+// host; remap keeps inode numbers of the mounts below the directory apart.
+func ninep(dir string) libvirtxml.DomainFilesystem {
 	return libvirtxml.DomainFilesystem{
 		AccessMode: "passthrough",
 		MultiDevs:  "remap",
@@ -137,6 +156,20 @@ func shareDevice(dir string) libvirtxml.DomainFilesystem {
 		Address:    slot(slotShare),
 	}
 }
+
+// virtiofs is a virtiofsd that the shim has started.
+func virtiofs(socket string) libvirtxml.DomainFilesystem {
+	return libvirtxml.DomainFilesystem{
+		Driver:  &libvirtxml.DomainFilesystemDriver{Type: "virtiofs", Queue: virtiofsQueue},
+		Source:  &libvirtxml.DomainFilesystemSource{Mount: &libvirtxml.DomainFilesystemSourceMount{Socket: socket}},
+		Target:  &libvirtxml.DomainFilesystemTarget{Dir: protocol.ShareTag},
+		Address: slot(slotShare),
+	}
+}
+
+// virtiofsQueue is the most that a request may have in pages, which is 1024 in
+// virtio: with less, large reads and writes come in pieces.
+const virtiofsQueue = 1024
 
 func seedDevice(path string) libvirtxml.DomainDisk {
 	return libvirtxml.DomainDisk{

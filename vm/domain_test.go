@@ -19,7 +19,8 @@ func base() Config {
 		Accelerator: TCG, Emulator: "/usr/local/lib/vmruntime/vmruntime-qemu",
 		Memory: 1 << 30, VCPUs: 1,
 		Kernel: "/guest/vmlinux", Initramfs: "/guest/initramfs", Cmdline: "console=ttyS0 quiet",
-		Share: "/run/vmruntime-vm/0123456789ab/share", Seed: "/run/vmruntime-vm/0123456789ab/seed.iso",
+		Transport: NineP,
+		Share:     "/run/vmruntime-vm/0123456789ab/share", Seed: "/run/vmruntime-vm/0123456789ab/seed.iso",
 		AgentSocket:   "/run/vmruntime-vm/0123456789ab/agent.sock",
 		ConsoleSocket: "/run/vmruntime-vm/0123456789ab/console.sock",
 	}
@@ -51,7 +52,10 @@ func TestDomainXML(t *testing.T) {
 		"debug-cmdline": func(c *Config) { c.Cmdline = "console=ttyS0 loglevel=8" },
 		"template":      func(c *Config) { c.MemoryFile = "/templates/a,b/memory" },
 		"clone":         func(c *Config) { c.MemoryFile, c.Clone = "/templates/a/memory", true },
-		"odd-memory":    func(c *Config) { c.Memory = 200<<20 + 1 },
+		"virtiofs": func(c *Config) {
+			c.Transport, c.ShareSocket = Virtiofs, "/run/vmruntime-vm/0123456789ab/share.sock"
+		},
+		"odd-memory": func(c *Config) { c.Memory = 200<<20 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := base()

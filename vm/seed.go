@@ -35,6 +35,8 @@ type Seed struct {
 	// every other machine's.
 	InstanceID string
 	Container  protocol.Container
+	// Transport is the machine's.
+	Transport Transport
 }
 
 type metaData struct {
@@ -88,7 +90,7 @@ func seedFiles(s Seed) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, err := marshalYAML(cloudConfig(container))
+	user, err := marshalYAML(cloudConfig(container, s.Transport))
 	if err != nil {
 		return nil, err
 	}
@@ -100,19 +102,27 @@ func seedFiles(s Seed) (map[string][]byte, error) {
 
 // cloudConfig brings the container's description to its place and starts the
 // agent on it.
-func cloudConfig(container []byte) userData {
+func cloudConfig(container []byte, t Transport) userData {
+	commands := append([][]string{{"mkdir", "-p", protocol.ShareDir}}, mountShare(t)...)
 	return userData{
 		WriteFiles: []writtenFile{{
 			Path:        protocol.ContainerFile,
 			Permissions: "0600",
 			Content:     string(container),
 		}},
-		RunCmd: [][]string{
-			{"mkdir", "-p", protocol.ShareDir},
-			{"mount", "-t", "9p", "-o", shareOptions, protocol.ShareTag, protocol.ShareDir},
-			{path.Join(protocol.ShareDir, protocol.AgentFile), "serve", protocol.ContainerFile},
-		},
+		RunCmd: append(commands, []string{path.Join(protocol.ShareDir, protocol.AgentFile), "serve", protocol.ContainerFile}),
 	}
+}
+
+// mountShare are the guest's commands.
+func mountShare(t Transport) [][]string {
+	if t == Virtiofs {
+		return [][]string{
+			{"modprobe", "virtiofs"},
+			{"mount", "-t", "virtiofs", protocol.ShareTag, protocol.ShareDir},
+		}
+	}
+	return [][]string{{"mount", "-t", "9p", "-o", shareOptions, protocol.ShareTag, protocol.ShareDir}}
 }
 
 // marshalYAML writes v as JSON that is YAML 1.1, too: our own guest reads it

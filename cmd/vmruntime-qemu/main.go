@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/confine"
 )
 
 // The environment that the shim sets through the domain XML.
@@ -34,6 +36,9 @@ const (
 
 // preload is the library made of readonly/open.c, beside this program.
 const preload = "vmruntime-readonly.so"
+
+// The device nodes that a machine opens.
+var devices = []string{"/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/dev/kvm", "/dev/net/tun", "/dev/vhost-net"}
 
 func main() {
 	// Capabilities and mount namespaces belong to a thread, and exec keeps the
@@ -59,7 +64,7 @@ func run() error {
 			return err
 		}
 		writable, readable, _ := strings.Cut(os.Getenv(envPaths), "::")
-		if err := enter(split(writable), append(split(readable), library)); err != nil {
+		if err := confine.Root(split(writable), slices.Concat(devices, split(readable), []string{library})); err != nil {
 			return err
 		}
 	}
@@ -68,12 +73,26 @@ func run() error {
 		if err := dropCapabilities(); err != nil {
 			return err
 		}
-		if err := filterCalls(); err != nil {
+		if err := confine.Calls(); err != nil {
 			return err
 		}
 	}
 	args := append([]string{filepath.Base(qemu)}, os.Args[1:]...)
 	return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, environment(library)))
+}
+
+// dropCapabilities leaves QEMU what its 9p server needs to make files as the users
+// inside do, and nothing where it has no 9p server.
+func dropCapabilities() error {
+	var kept []int
+	if slices.Contains(os.Args, "-fsdev") {
+		kept = confine.Files
+	}
+	err := confine.Capabilities(kept)
+	if errors.Is(err, confine.ErrTaken) {
+		return errors.New("libvirt has taken the capabilities that 9p needs: set clear_emulator_capabilities = 0 in /etc/libvirt/qemu.conf")
+	}
+	return err
 }
 
 func split(paths string) []string {

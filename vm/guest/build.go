@@ -131,7 +131,7 @@ func loadModules(dir string) ([]module, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tree.resolve(required, optional)
+	return tree.resolve(required, optional, onDemand)
 }
 
 // readAgent refuses what cannot run as the only program of a guest.

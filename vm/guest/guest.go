@@ -99,6 +99,9 @@ func DefaultAgent(exe string) string { return helper(exe, "vmagent") }
 // DefaultEmulator is the emulator wrapper that belongs to the program exe.
 func DefaultEmulator(exe string) string { return helper(exe, "vmruntime-qemu") }
 
+// DefaultVirtiofsd is the wrapper of virtiofsd that belongs to the program exe.
+func DefaultVirtiofsd(exe string) string { return helper(exe, "vmruntime-virtiofsd") }
+
 // DefaultShim is the shim that belongs to the program exe.
 func DefaultShim(exe string) string { return helper(exe, "vmruntime-shim") }
 

@@ -20,12 +20,17 @@ func writeInitramfs(w io.Writer, agent []byte, modules []module) error {
 		a.add(dir, cpio.TypeDir|0o755, nil)
 	}
 	a.add("init", cpio.TypeReg|0o555, agent)
-	var order strings.Builder
+	var order, onDemand strings.Builder
 	for _, m := range modules {
 		a.add(path.Join("modules", m.file), cpio.TypeReg|0o444, m.body)
-		fmt.Fprintln(&order, m.file)
+		list := &order
+		if m.onDemand {
+			list = &onDemand
+		}
+		fmt.Fprintln(list, m.file)
 	}
 	a.add("modules/order", cpio.TypeReg|0o444, []byte(order.String()))
+	a.add("modules/on-demand", cpio.TypeReg|0o444, []byte(onDemand.String()))
 	if a.err == nil {
 		a.err = archive.Close()
 	}

@@ -23,12 +23,16 @@ var (
 		"9pnet_virtio",
 	}
 	optional = []string{"virtio_net", "virtio_rng", "virtio_balloon", "overlay"}
+	// onDemand are optional, and loaded where the seed asks for them.
+	onDemand = []string{"virtiofs"}
 )
 
 // module is a kernel module as the guest loads it: unpacked.
 type module struct {
 	file string // NAME.ko
 	body []byte
+	// onDemand is one that does not load at boot.
+	onDemand bool
 }
 
 // tree is the modules directory of one kernel release. Dependencies are read
@@ -67,17 +71,22 @@ func moduleName(path string) string {
 }
 
 // resolve gives the wanted modules and all that they need, dependencies first.
-func (t tree) resolve(required, optional []string) ([]module, error) {
+func (t tree) resolve(required, optional, onDemand []string) ([]module, error) {
 	r := resolver{tree: t, seen: map[string]bool{}}
 	for _, name := range required {
 		if err := r.add(name); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range optional {
-		if err := r.add(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	if err := r.addFound(optional); err != nil {
+		return nil, err
+	}
+	boot := len(r.order)
+	if err := r.addFound(onDemand); err != nil {
+		return nil, err
+	}
+	for i := range r.order[boot:] {
+		r.order[boot+i].onDemand = true
 	}
 	return r.order, nil
 }
@@ -86,6 +95,16 @@ type resolver struct {
 	tree
 	seen  map[string]bool
 	order []module
+}
+
+// addFound adds those that the kernel has.
+func (r *resolver) addFound(names []string) error {
+	for _, name := range names {
+		if err := r.add(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *resolver) add(name string) error {

@@ -1,4 +1,8 @@
-package main
+// Package confine takes from a process that serves a guest what it does not need:
+// Root leaves it no files but its own, Capabilities hardly any rights, Calls no
+// way to other processes. They come in this order, from a goroutine that is locked
+// to its thread, right before the program is executed.
+package confine
 
 import (
 	"errors"
@@ -10,19 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What every QEMU needs of the host: itself, its libraries, its firmware.
+// What every program needs of the host: itself, its libraries, its data.
 var system = []string{"/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"}
-
-// The device nodes that a machine opens.
-var devices = []string{"/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/dev/kvm", "/dev/net/tun", "/dev/vhost-net"}
 
 // scratch is where the new root is put together; it is only seen in the mount
 // namespace made for it.
 const scratch = "/run"
 
-// enter makes a root of only those paths the current one. Paths that do not
-// exist are left out.
-func enter(writable, readable []string) error {
+// Root makes a root of only those paths the current one, and what every program
+// needs. Device nodes stay usable behind either. Paths that do not exist are left
+// out.
+func Root(writable, readable []string) error {
 	// Of the host's IPC objects root owns most.
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
 		return os.NewSyscallError("unshare", err)
@@ -36,7 +38,7 @@ func enter(writable, readable []string) error {
 	}
 	// Everything is cloned before the scratch mount hides /run.
 	var binds []bind
-	for _, path := range slices.Concat(system, devices, []string{descriptors}, readable) {
+	for _, path := range slices.Concat(system, []string{descriptors}, readable) {
 		binds = append(binds, bind{path: path, readOnly: true})
 	}
 	for _, path := range writable {
@@ -75,8 +77,8 @@ func newRoot() (int, error) {
 	return root, os.NewSyscallError("fsmount", err)
 }
 
-// descriptors is all that QEMU sees of /proc: 9p changes modes through it. Other
-// processes there would lead to their files, /proc/sys is root's to write.
+// descriptors is all that is seen of /proc: file servers change modes through it.
+// Other processes there would lead to their files, /proc/sys is root's to write.
 const descriptors = "/proc/self/fd"
 
 func pivot(root string) error {

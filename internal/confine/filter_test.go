@@ -1,4 +1,4 @@
-package main
+package confine
 
 import (
 	"errors"
@@ -32,7 +32,7 @@ func TestFilter(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := filterCalls(); err != nil {
+	if err := Calls(); err != nil {
 		t.Fatal(err)
 	}
 	signal.Ignore(unix.SIGUSR1)
@@ -47,7 +47,9 @@ func TestFilter(t *testing.T) {
 		"prlimit":       {unix.Prlimit(victim, unix.RLIMIT_CORE, nil, &limit), unix.EPERM},
 		"own prlimit":   {unix.Prlimit(0, unix.RLIMIT_CORE, nil, &limit), nil},
 		"ptrace":        {unix.PtraceSeize(victim), unix.EPERM},
-		"unshare":       {unix.Unshare(unix.CLONE_NEWUSER), unix.EPERM},
+		"namespace":     {unix.Unshare(unix.CLONE_NEWUSER), unix.EPERM},
+		"both":          {unix.Unshare(unix.CLONE_NEWUSER | unix.CLONE_FS), unix.EPERM},
+		"own directory": {unix.Unshare(unix.CLONE_FS), nil},
 	} {
 		if !errors.Is(c.got, c.want) {
 			t.Errorf("%s: %v, want %v", name, c.got, c.want)

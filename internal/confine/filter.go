@@ -1,4 +1,4 @@
-package main
+package confine
 
 import (
 	"os"
@@ -7,24 +7,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// QEMU stays root among the host's processes, and the kernel lets root's
-// processes signal and inspect each other without any capability. The filter
-// takes that away; libvirt adds QEMU's own, which denies it to spawn.
+// What is confined stays root among the host's processes, and the kernel lets
+// root's processes signal and inspect each other without any capability. The
+// filter takes that away.
 
-// aboutSelf are the system calls that may name QEMU's own process only, by the
-// pid that is their first argument.
+// aboutSelf are the system calls that may name the caller's own process only, by
+// the pid that is their first argument.
 var aboutSelf = []uint32{
 	unix.SYS_KILL, unix.SYS_TGKILL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO, unix.SYS_PRLIMIT64,
 }
 
-// denied are those that QEMU has no use for: they reach other processes, root's
-// keys, or namespaces in which it would have capabilities again.
+// denied are those that neither QEMU nor virtiofsd has a use for: they reach other
+// processes, root's keys, or namespaces that others have made.
 var denied = []uint32{
 	unix.SYS_TKILL, unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PROCESS_MADVISE,
 	unix.SYS_PROCESS_MRELEASE, unix.SYS_PIDFD_OPEN, unix.SYS_PIDFD_GETFD, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_KCMP,
 	unix.SYS_MIGRATE_PAGES, unix.SYS_MOVE_PAGES, unix.SYS_SETPRIORITY, unix.SYS_IOPRIO_SET,
 	unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL,
-	unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN,
+	unix.SYS_SETNS, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN,
 }
 
 // Offsets in struct seccomp_data.
@@ -55,6 +55,14 @@ func program(pid uint32) []unix.SockFilter {
 	for _, number := range denied {
 		filter = append(filter, equal(number, 0, 1), end(refuse))
 	}
+	// virtiofsd's threads have working directories of their own. A namespace, in
+	// which the caller would have capabilities again, is another matter.
+	filter = append(filter,
+		equal(unix.SYS_UNSHARE, 0, 4),
+		load(dataArg0),
+		equal(unix.CLONE_FS, 0, 1),
+		end(allow),
+		end(refuse))
 	for _, number := range aboutSelf {
 		// 0 is the caller to prlimit, and the caller's group, its own, to kill.
 		filter = append(filter,
@@ -81,9 +89,9 @@ func end(verdict uint32) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: verdict}
 }
 
-// filterCalls confines the calling thread, and what it executes, to the filter.
-// It needs no_new_privs.
-func filterCalls() error {
+// Calls denies the calling thread, and what it executes, the system calls that
+// reach other processes. It comes after Capabilities, which sets no_new_privs.
+func Calls() error {
 	filter := program(uint32(os.Getpid()))
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))

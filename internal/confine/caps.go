@@ -1,4 +1,4 @@
-package main
+package confine
 
 import (
 	"errors"
@@ -8,15 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kept is what the 9p server needs to make files as the users inside do.
-// Everything that reaches beyond the mount namespace is gone.
-var kept = []int{
+// Files are the capabilities of a server that makes files as the users of a
+// guest do. None of them reaches beyond the mount namespace.
+var Files = []int{
 	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER,
 	unix.CAP_FSETID, unix.CAP_MKNOD, unix.CAP_SETFCAP,
 }
 
-// dropCapabilities leaves only kept, in every set and for good.
-func dropCapabilities() error {
+// ErrTaken says that a capability which is to be kept is not there any more.
+var ErrTaken = errors.New("capabilities that it needs have been taken")
+
+// Capabilities leaves the calling thread, and what it executes, only those kept,
+// in every set and for good.
+func Capabilities(kept []int) error {
 	var mask uint64
 	for _, c := range kept {
 		mask |= 1 << c
@@ -27,7 +31,7 @@ func dropCapabilities() error {
 		return os.NewSyscallError("capget", err)
 	}
 	if uint64(have[0].Permitted)&mask != mask {
-		return errors.New("libvirt has taken the capabilities that 9p needs: set clear_emulator_capabilities = 0 in /etc/libvirt/qemu.conf")
+		return ErrTaken
 	}
 	for c := 0; c <= unix.CAP_LAST_CAP; c++ {
 		if mask&(1<<c) != 0 {
