@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/vmruntime/vmruntime/protocol"
@@ -44,23 +45,37 @@ func attach(ctx context.Context, g *guest, t protocol.Target, files Stdio) (*pro
 	return p, nil
 }
 
+// open opens all streams at once: each takes a turn to the guest.
 func (p *processIO) open(ctx context.Context, g *guest, t protocol.Target) error {
-	var err error
-	if p.in, err = g.stdio(ctx, t, 0); err != nil {
+	files := []*os.File{p.files.In, p.files.Out, p.files.Err}
+	if p.files.Terminal {
+		files = files[:2]
+	}
+	streams := make([]net.Conn, len(files))
+	var turns errgroup.Group
+	for fd := range files {
+		turns.Go(func() (err error) {
+			streams[fd], err = g.stdio(ctx, t, fd)
+			return err
+		})
+	}
+	if err := turns.Wait(); err != nil {
+		closeStreams(streams)
 		return err
 	}
-	outputs := map[int]*os.File{1: p.files.Out, 2: p.files.Err}
-	if p.files.Terminal {
-		delete(outputs, 2)
-	}
-	for fd, file := range outputs {
-		stream, err := g.stdio(ctx, t, fd)
-		if err != nil {
-			return err
-		}
-		p.outputs.Go(func() { drain(file, stream) })
+	p.in = streams[0]
+	for fd, stream := range streams[1:] {
+		p.outputs.Go(func() { drain(files[fd+1], stream) })
 	}
 	return nil
+}
+
+func closeStreams(streams []net.Conn) {
+	for _, stream := range streams {
+		if stream != nil {
+			stream.Close()
+		}
+	}
 }
 
 // drain passes output on until the guest closes the stream or nobody reads any

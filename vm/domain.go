@@ -48,7 +48,7 @@ func DomainXML(c Config) (string, error) {
 			Initrd:  c.Initramfs,
 			Cmdline: c.Cmdline,
 		},
-		Features: features(c.Accelerator),
+		Features: features(c),
 		Clock:    clock(),
 		// A guest that resets itself has panicked or means to end.
 		OnPoweroff:       "destroy",
@@ -102,9 +102,14 @@ func qemuCapabilities() *libvirtxml.DomainQEMUCapabilities {
 // codeCache bounds what QEMU keeps of translated code under TCG, in MiB. Its own
 // bound is 1024, which a busy guest would fill on the host. With half of this the
 // guest's kernel, agent and shell no longer fit, and a fork takes half as long again.
-const codeCache = 32
+// bootCache is for a machine that boots, which runs as much code once: a full cache
+// is emptied, here in the midst of the container's set-up.
+const (
+	codeCache = 32
+	bootCache = 64
+)
 
-func features(a Accelerator) *libvirtxml.DomainFeatureList {
+func features(c Config) *libvirtxml.DomainFeatureList {
 	off := func() *libvirtxml.DomainFeatureState { return &libvirtxml.DomainFeatureState{State: "off"} }
 	list := &libvirtxml.DomainFeatureList{
 		ACPI:   &libvirtxml.DomainFeature{},
@@ -112,8 +117,12 @@ func features(a Accelerator) *libvirtxml.DomainFeatureList {
 		VMPort: off(),
 		SMM:    &libvirtxml.DomainFeatureSMM{State: "off"},
 	}
-	if a == TCG {
-		list.TCG = &libvirtxml.DomainFeatureTCG{TBCache: &libvirtxml.DomainFeatureTCGTBCache{Unit: "MiB", Size: codeCache}}
+	if c.Accelerator == TCG {
+		size := uint(bootCache)
+		if c.Clone {
+			size = codeCache
+		}
+		list.TCG = &libvirtxml.DomainFeatureTCG{TBCache: &libvirtxml.DomainFeatureTCGTBCache{Unit: "MiB", Size: size}}
 	}
 	return list
 }

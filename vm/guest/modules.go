@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -131,7 +132,7 @@ func (r *resolver) add(name string) error {
 		}
 	}
 	file, _, _ := strings.Cut(filepath.Base(path), ".ko")
-	r.order = append(r.order, module{file: file + ".ko", body: body})
+	r.order = append(r.order, module{file: file + ".ko", body: unsigned(body)})
 	return nil
 }
 
@@ -142,6 +143,29 @@ func readModule(path string) ([]byte, error) {
 		return nil, err
 	}
 	return decompress(body)
+}
+
+const (
+	// signatureMark ends a signed module; before it stand the signature and a
+	// struct module_signature, whose last field is the signature's length
+	// (include/linux/module_signature.h).
+	signatureMark   = "~Module signature appended~\n"
+	signatureHeader = 12
+)
+
+// unsigned is a module without its signature. Checking it costs the guest 5 ms a
+// module under emulation, at every boot; the modules are as trustworthy as the
+// kernel beside them, which nobody checks either.
+func unsigned(body []byte) []byte {
+	rest, signed := bytes.CutSuffix(body, []byte(signatureMark))
+	if !signed || len(rest) < signatureHeader {
+		return body
+	}
+	length := uint64(binary.BigEndian.Uint32(rest[len(rest)-4:]))
+	if length > uint64(len(rest)-signatureHeader) {
+		return body
+	}
+	return rest[:len(rest)-signatureHeader-int(length)]
 }
 
 // dependencies are the names in a module's .modinfo.

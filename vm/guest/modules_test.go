@@ -80,6 +80,24 @@ func TestResolveModules(t *testing.T) {
 	}
 }
 
+// What calls itself signed and is not stays as it is: the kernel will say so.
+func TestUnsigned(t *testing.T) {
+	const header = "\x00\x00\x02\x00\x00\x00\x00\x00"
+	for _, test := range []struct{ body, want string }{
+		{"module" + "signature" + header + "\x00\x00\x00\x09" + signatureMark, "module"},
+		{"module", "module"},
+		{"", ""},
+		{"short" + signatureMark, "short" + signatureMark},
+		{"module" + header + "\x00\x00\x00\x07" + signatureMark, "module" + header + "\x00\x00\x00\x07" + signatureMark},
+		{header + "\xff\xff\xff\xff" + signatureMark, header + "\xff\xff\xff\xff" + signatureMark},
+		{header + "\x00\x00\x00\x00" + signatureMark, ""},
+	} {
+		if got := string(unsigned([]byte(test.body))); got != test.want {
+			t.Errorf("%q became %q, not %q", test.body, got, test.want)
+		}
+	}
+}
+
 func TestResolveModulesRefuses(t *testing.T) {
 	tree := makeTree(t, map[string]string{"9p.ko": "9pnet"}, "")
 	_, err := tree.resolve([]string{"9p"}, nil, nil)
