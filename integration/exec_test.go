@@ -118,6 +118,34 @@ func TestExecSignals(t *testing.T) {
 	})
 }
 
+// An exec in the foreground stands for its process itself: what is sent to it
+// reaches the process, and with it the process goes.
+func TestExecForegroundSignals(t *testing.T) {
+	r := machines(t)
+	nothingLeft(t)
+	c := r.startNew(t, idle)
+	for signal, want := range map[unix.Signal]int{unix.SIGTERM: 33, unix.SIGKILL: 137} {
+		cmd, _ := r.command(t, "exec", c.id, "/bin/sh", "-c", `trap "exit 33" TERM; echo ready; while :; do sleep 123456 & wait $!; done`)
+		read, write := pipe(t)
+		cmd.Stdout = write
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		collect("stdout", read).wait(t, "ready\n")
+		if err := cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if got := exitCode(cmd.ProcessState); got != want {
+			t.Errorf("exited %d after %s, not %d", got, signal, want)
+		}
+		eventually(t, patience, "the shell inside is gone", func() bool {
+			return !strings.Contains(c.exec(t, "/bin/ps").Out, "exit 33")
+		})
+	}
+	c.end(t)
+}
+
 // The container never ends for an engine before its execs have.
 func TestExecEndsWithTheContainer(t *testing.T) {
 	r := subject(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,9 @@ func (r Runtime) Exec(ctx context.Context, e Exec) (int, error) {
 		return 0, err
 	}
 	defer stdio.close()
+	if !e.Detach && !e.Process.Terminal {
+		return r.execHere(ctx, e, stdio.Stdio)
+	}
 	var front *foreground
 	if !e.Detach {
 		if front, err = newForeground(stdio); err != nil {
@@ -53,6 +57,24 @@ func (r Runtime) Exec(ctx context.Context, e Exec) (int, error) {
 		return 0, nil
 	}
 	return front.wait(proxy, func(s unix.Signal) { _ = proxy.Signal(s) })
+}
+
+// execHere makes this process stand for the one inside, where it has nothing else
+// to do: a proxy would take as long to start as the process. A terminal needs one,
+// for it takes the leader of a session.
+func (r Runtime) execHere(ctx context.Context, e Exec, stdio shim.Stdio) (int, error) {
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	defer signal.Stop(signals)
+	session, err := r.client(e.ID).Exec(ctx, e.Process, stdio)
+	if err != nil {
+		return 0, err
+	}
+	if err := writePIDFile(e.PIDFile, os.Getpid()); err != nil {
+		return 0, errors.Join(err, session.Close())
+	}
+	go session.Forward(signals)
+	return session.Wait(), nil
 }
 
 // CheckExec tells whether a container can take a further process now.

@@ -42,7 +42,7 @@ func proxy(p parent, plan execPlan, stdio Stdio) int {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	client := Client{Dir: plan.Dir, Build: plan.Build}
-	session, err := client.exec(context.Background(), plan.Process, stdio)
+	session, err := client.Exec(context.Background(), plan.Process, stdio)
 	if err != nil {
 		p.tell(err)
 		return failureCode
@@ -55,18 +55,21 @@ func proxy(p parent, plan execPlan, stdio Stdio) int {
 		closeAll([]*os.File{stdio.In, stdio.Out, stdio.Err})
 	}
 	p.tell(nil)
-	go session.forward(signals)
-	return session.wait()
+	go session.Forward(signals)
+	return session.Wait()
 }
 
-// A session is the proxy's connection to the shim while the process runs.
-type session struct {
+// A Session is the connection to the shim while a further process runs, of the
+// process that stands for it on the host.
+type Session struct {
 	conn *net.UnixConn
 	tty  *os.File
 }
 
-// exec asks the shim for a process on the given descriptors.
-func (c Client) exec(ctx context.Context, process *specs.Process, stdio Stdio) (*session, error) {
+// Exec runs a further process on the given descriptors. It is killed when the
+// caller goes away or closes the session. With a terminal the caller has to be its
+// session's leader, see SpawnExec.
+func (c Client) Exec(ctx context.Context, process *specs.Process, stdio Stdio) (*Session, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -81,12 +84,15 @@ func (c Client) exec(ctx context.Context, process *specs.Process, stdio Stdio) (
 		conn.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	return &session{conn: conn}, nil
+	return &Session{conn: conn}, nil
 }
 
-// wait returns the process's exit status. When the shim goes first, so has the
+// Close ends the process if it runs still.
+func (s *Session) Close() error { return s.conn.Close() }
+
+// Wait returns the process's exit status. When the shim goes first, so has the
 // process.
-func (s *session) wait() int {
+func (s *Session) Wait() int {
 	var r reply
 	err := protocol.ReadMessage(s.conn, protocol.MaxRequest, &r)
 	switch {
@@ -98,9 +104,9 @@ func (s *session) wait() int {
 	return r.Exit.Code
 }
 
-// forward passes on what is sent to the proxy. SIGKILL cannot be passed on: the
-// shim notices that the connection is gone.
-func (s *session) forward(signals <-chan os.Signal) {
+// Forward passes on what is sent to the process's stand-in. SIGKILL cannot be
+// passed on: the shim notices that the connection is gone.
+func (s *Session) Forward(signals <-chan os.Signal) {
 	for received := range signals {
 		number, ok := received.(syscall.Signal)
 		switch {
@@ -115,7 +121,7 @@ func (s *session) forward(signals <-chan os.Signal) {
 	}
 }
 
-func (s *session) resize() {
+func (s *Session) resize() {
 	if size, ok := windowSize(s.tty); ok {
 		_ = protocol.WriteMessage(s.conn, call{Resize: &size})
 	}
