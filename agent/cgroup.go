@@ -22,8 +22,14 @@ type cgroup struct{ path string }
 // enableControllers hands every controller to the containers' cgroups.
 func enableControllers(root string) {
 	text, _ := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
-	for name := range strings.FieldsSeq(string(text)) {
-		_ = writeFile(filepath.Join(root, "cgroup.subtree_control"), "+"+name)
+	names := strings.Fields(string(text))
+	control := filepath.Join(root, "cgroup.subtree_control")
+	if len(names) == 0 || writeFile(control, "+"+strings.Join(names, " +")) == nil {
+		return
+	}
+	// One that cannot be had keeps the others away.
+	for _, name := range names {
+		_ = writeFile(control, "+"+name)
 	}
 }
 

@@ -106,7 +106,18 @@ func prepare(ctx context.Context, plan Plan, lead chan leadership) error {
 	if err := follow(lead, plan); err != nil {
 		return err
 	}
+	if plan.URI == vm.URIEmbed {
+		hideDmidecode()
+	}
 	return vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container, Transport: plan.Machine.Transport})
+}
+
+// hideDmidecode keeps libvirt's embedded driver from running dmidecode whenever it
+// starts, 20 ms for what no domain of ours asks: it takes a device for no program.
+// The mount namespace is the shim's own, and shares and the leader's root are there
+// already: they must not have it. Where it fails, a start takes longer.
+func hideDmidecode() {
+	_ = unix.Mount(os.DevNull, "/usr/sbin/dmidecode", "", unix.MS_BIND, "")
 }
 
 // meet waits for the agent and has it set up the container.
