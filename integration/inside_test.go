@@ -29,7 +29,8 @@ var look = []string{
 	`for f in /proc/sys/kernel/hostname /etc/new; do (echo x > $f) 2>/dev/null && echo "wrote $f"; done`,
 	`for f in /proc/keys /proc/timer_list; do echo "$f $(head -c 10 $f | wc -c)"; done`,
 	`[ -e /sys/firmware/memmap ] && echo "firmware shows"`,
-	`echo "descriptors" $(ls /proc/$$/fd)`,
+	// No command substitution: the shell has the other end of its pipe for a moment.
+	`echo "descriptors" /proc/$$/fd/*`,
 	`cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ip -o link | cut -d" " -f2`,
 	`for ns in pid mnt uts ipc net; do [ $(readlink /proc/1/ns/$ns) = $(readlink /proc/self/ns/$ns) ] && echo "shares $ns"; done`,
 }

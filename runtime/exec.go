@@ -66,7 +66,9 @@ func (r Runtime) execHere(ctx context.Context, e Exec, stdio shim.Stdio) (int, e
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	defer signal.Stop(signals)
-	session, err := r.client(e.ID).Exec(ctx, e.Process, stdio)
+	// Signals are the process's from the beginning: one may come after its first
+	// words and before we know that it runs.
+	session, err := r.client(e.ID).Exec(context.WithoutCancel(ctx), e.Process, stdio)
 	if err != nil {
 		return 0, err
 	}
