@@ -120,9 +120,7 @@ func pathOf(m machine, end string) string {
 }
 
 // bare is the clone that QEMU makes alone.
-func (c *cloning) bare(ctx context.Context) (took time.Duration, err error) {
-	ctx, cancel := patient(ctx)
-	defer cancel()
+func (c *cloning) bare(ctx context.Context) (time.Duration, error) {
 	state, err := os.Open(c.State)
 	if err != nil {
 		return 0, err

@@ -62,7 +62,7 @@ func measureFiles(ctx context.Context, l *lab) ([]Figure, error) {
 	contenders := []contender{bare}
 	for _, p := range []program{warmly, l.reference("runc")} {
 		contenders = append(contenders, contender{p.name, func(ctx context.Context) ([]float64, error) {
-			text, _, err := p.call(ctx, "run", "--bundle", bundle, l.newID())
+			text, _, err := l.run(ctx, p, bundle)
 			if err != nil {
 				return nil, err
 			}

@@ -16,7 +16,8 @@ import (
 	"github.com/vmruntime/vmruntime/vm/guest"
 )
 
-// patience ends what hangs; a slow machine never needs it.
+// patience is how long one turn, or one command, may take. It only ends what
+// hangs: a slow machine never needs it.
 const patience = 5 * time.Minute
 
 // A lab is where a row is measured. What rows make there, they undo by close.
@@ -141,11 +142,6 @@ func (l *lab) bundle(args []string, changes ...change) (string, error) {
 		return "", err
 	}
 	return dir, os.WriteFile(path, text, 0o600)
-}
-
-// patient is ctx with an end.
-func patient(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, patience)
 }
 
 // progress prints a line for who waits.

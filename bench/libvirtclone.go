@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"time"
 
@@ -28,8 +29,6 @@ const (
 // nothing else of ours: this program, under another word. What it does after the
 // end of the container's process is not counted.
 func (c *cloning) libvirt(ctx context.Context) (took time.Duration, err error) {
-	ctx, cancel := patient(ctx)
-	defer cancel()
 	plan, err := json.Marshal(c)
 	if err != nil {
 		return 0, err
@@ -40,6 +39,8 @@ func (c *cloning) libvirt(ctx context.Context) (took time.Duration, err error) {
 	}
 	cmd := exec.CommandContext(ctx, self, libvirtWord, string(plan))
 	cmd.Stderr = os.Stderr
+	// Killed, it would leave QEMU behind.
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	output, err := cmd.StdoutPipe()
 	if err != nil {
 		return 0, err
@@ -62,8 +63,8 @@ func libvirtClone(plan string) (err error) {
 	if err := json.Unmarshal([]byte(plan), &c); err != nil {
 		return err
 	}
-	ctx, cancel := patient(context.Background())
-	defer cancel()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
 	state, err := os.Open(c.State)
 	if err != nil {
 		return err

@@ -35,9 +35,27 @@ func (p program) command(ctx context.Context, args ...string) *exec.Cmd {
 
 // call runs a command to its end and gives what it printed, and how long it took.
 func (p program) call(ctx context.Context, args ...string) ([]byte, time.Duration, error) {
-	ctx, cancel := patient(ctx)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return timed(p.command(ctx, args...))
+}
+
+// run runs a container of the lab's to its end.
+func (l *lab) run(ctx context.Context, p program, bundle string) ([]byte, time.Duration, error) {
+	id := l.newID()
+	out, took, err := p.call(ctx, "run", "--bundle", bundle, id)
+	if err != nil {
+		// A run that was killed has left its container.
+		err = errors.Join(err, p.remove(id))
+	}
+	return out, took, err
+}
+
+// remove leaves nothing of a container, whatever became of it; that it is gone is
+// no error.
+func (p program) remove(id string) error {
+	_, _, err := p.call(context.Background(), "delete", "--force", id)
+	return err
 }
 
 // timed runs a command from its start to its exit.
@@ -65,10 +83,8 @@ type container struct {
 }
 
 // start makes a container of the lab's and starts its process. It is deleted with
-// the lab, if not before.
+// the lab, if not before. With ctx ends the wait for what the process says.
 func (l *lab) start(ctx context.Context, p program, bundle string) (*container, error) {
-	ctx, cancel := patient(ctx)
-	defer cancel()
 	c := &container{program: p, id: l.newID()}
 	inputEnd, stdin, err := os.Pipe()
 	if err != nil {
@@ -82,11 +98,18 @@ func (l *lab) start(ctx context.Context, p program, bundle string) (*container, 
 	defer outputEnd.Close()
 	c.stdin, c.output, c.stdout = stdin, output, bufio.NewReader(output)
 	l.later(c.discard)
+	context.AfterFunc(ctx, c.silence)
 	if err := c.create(ctx, l, bundle, inputEnd, outputEnd); err != nil {
 		return nil, err
 	}
 	_, _, err = p.call(ctx, "start", c.id)
 	return c, err
+}
+
+// silence closes our ends of the container's pipes.
+func (c *container) silence() {
+	c.stdin.Close()
+	c.output.Close()
 }
 
 func (c *container) create(ctx context.Context, l *lab, bundle string, stdin, stdout *os.File) error {
@@ -154,11 +177,8 @@ func (c *container) delete(ctx context.Context) (time.Duration, error) {
 
 // discard leaves nothing of the container, whatever became of it.
 func (c *container) discard() error {
-	c.stdin.Close()
-	c.output.Close()
-	// --force finds nothing wrong with a container that is gone.
-	_, _, err := c.program.call(context.Background(), "delete", "--force", c.id)
-	return err
+	c.silence()
+	return c.program.remove(c.id)
 }
 
 // zeros are endless.

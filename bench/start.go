@@ -44,7 +44,7 @@ func measureStart(ctx context.Context, l *lab) ([]Figure, error) {
 	// Whatever comes first would pay for the caches of all.
 	progress("once each, uncounted")
 	for _, c := range machines {
-		if _, err := c.measure(ctx); err != nil {
+		if _, err := c.turn(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -71,8 +71,6 @@ func (l *lab) starts(ctx context.Context, bundle string) ([]contender, error) {
 	}
 	booting := func(name, kernel string) contender {
 		return once(name, func(ctx context.Context) (time.Duration, error) {
-			ctx, cancel := patient(ctx)
-			defer cancel()
 			_, took, err := timed(clones.machine.bare(ctx, kernel, image.Initramfs, []string{protocol.ProbeWord}))
 			return took, err
 		})
@@ -90,7 +88,7 @@ func (l *lab) starts(ctx context.Context, bundle string) ([]contender, error) {
 // running is a contender that runs the bundle.
 func (l *lab) running(name string, p program, bundle string) contender {
 	return once(name, func(ctx context.Context) (time.Duration, error) {
-		_, took, err := p.call(ctx, "run", "--bundle", bundle, l.newID())
+		_, took, err := l.run(ctx, p, bundle)
 		return took, err
 	})
 }

@@ -105,7 +105,10 @@ func (l *lab) rawCopy(ctx context.Context, p program) (contender, error) {
 	if err != nil {
 		return contender{}, err
 	}
-	return contender{rawCopy, func(context.Context) ([]float64, error) {
+	return contender{rawCopy, func(ctx context.Context) ([]float64, error) {
+		// The machine stays for the next turn, unless this one hangs.
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		defer stop()
 		in, err := rawStream(conn, 'e')
 		if err != nil {
 			return nil, err
@@ -137,7 +140,7 @@ func (l *lab) bareJob(ctx context.Context, m machine, job, options string, devic
 	if err := replaceInit(initramfs, image.Initramfs, filepath.Join(l.share(), "init")); err != nil {
 		return nil, err
 	}
-	socket, err := net.Listen("unix", filepath.Join(l.dir, job+".sock"))
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(l.dir, job+".sock"), Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
@@ -158,10 +161,14 @@ func (l *lab) bareJob(ctx context.Context, m machine, job, options string, devic
 		_ = cmd.Wait()
 		return nil
 	})
+	// QEMU connects before the guest boots, or has failed.
+	if err := socket.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
 	conn, err := socket.Accept()
 	if err != nil {
 		return nil, err
 	}
-	l.later(conn.Close)
+	context.AfterFunc(ctx, func() { conn.Close() })
 	return conn, nil
 }

@@ -12,6 +12,13 @@ type contender struct {
 	measure func(ctx context.Context) ([]float64, error)
 }
 
+// turn ends what hangs.
+func (c contender) turn(ctx context.Context) ([]float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return c.measure(ctx)
+}
+
 // takeTurns has each contender measured once per turn, one after the other, and
 // fills the figures. What happens to the machine meanwhile happens to all of them.
 func takeTurns(ctx context.Context, turns int, figures []Figure, contenders []contender) ([]Figure, error) {
@@ -22,7 +29,7 @@ func takeTurns(ctx context.Context, turns int, figures []Figure, contenders []co
 	}
 	for turn := range turns {
 		for n, c := range contenders {
-			values, err := c.measure(ctx)
+			values, err := c.turn(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
