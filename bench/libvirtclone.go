@@ -79,10 +79,16 @@ func libvirtClone(plan string) (err error) {
 	if err != nil {
 		return err
 	}
+	// The driver has made us the one that QEMU is left to. libvirt waits long for
+	// the end of one that nobody reaps.
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = unix.Wait4(m.PID(), nil, 0, nil)
+	}()
 	defer func() {
 		err = errors.Join(err, m.Destroy())
-		// The driver has made us the one that QEMU is left to.
-		_, _ = unix.Wait4(m.PID(), nil, 0, nil)
+		<-ended
 	}()
 	if err := m.Load(ctx, state); err != nil {
 		return err

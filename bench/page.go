@@ -61,8 +61,15 @@ func newest(reports []Report, name string) (Report, Row, bool) {
 	return Report{}, Row{}, false
 }
 
+// manyFigures go into one table, a line each; fewer have one of their own.
+const manyFigures = 5
+
 func tablesOf(r Row) (string, error) {
 	var out strings.Builder
+	if len(r.Figures) >= manyFigures {
+		err := writeSummary(&out, r.Figures)
+		return out.String(), err
+	}
 	for i, f := range r.Figures {
 		if i > 0 {
 			out.WriteString("\n")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +20,20 @@ var update = flag.Bool("update", false, "write the golden files")
 func TestTable(t *testing.T) {
 	second := sample()
 	second.Name, second.Series[0].Values = "", []float64{0.001234, 123456, 12.34}
-	got, err := tablesOf(Row{"stdio", []Figure{sample(), second}})
+	golden(t, "table.md", []Figure{sample(), second})
+}
+
+func TestSummary(t *testing.T) {
+	golden(t, "summary.md", slices.Repeat([]Figure{sample()}, manyFigures))
+}
+
+func golden(t *testing.T, name string, figures []Figure) {
+	t.Helper()
+	got, err := tablesOf(Row{"stdio", figures})
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "table.md")
+	golden := filepath.Join("testdata", name)
 	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

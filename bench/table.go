@@ -38,6 +38,39 @@ func writeLine(out *strings.Builder, name string, values []float64, aim Aim) {
 		digits(s.median), digits(s.low), digits(s.high), digits(s.least), digits(s.most), verdict(aim, s.median))
 }
 
+// writeSummary writes figures of the same contenders and ratios, a line each:
+// medians, and with ratios their quartiles.
+func writeSummary(out *strings.Builder, figures []Figure) error {
+	head, rule := "| median (quartiles) |", "|---|"
+	for _, s := range figures[0].Series {
+		head, rule = head+" "+s.Name+" |", rule+"---|"
+	}
+	for _, r := range figures[0].Ratios {
+		head, rule = head+" "+r.Of+" / "+r.To+" |", rule+"---|"
+	}
+	fmt.Fprintf(out, "%s\n%s\n", head, rule)
+	for _, f := range figures {
+		fmt.Fprintf(out, "| %s, %s |", f.Name, f.Unit)
+		for _, s := range f.Series {
+			fmt.Fprintf(out, " %s |", digits(spreadOf(s.Values).median))
+		}
+		for _, r := range f.Ratios {
+			values, err := r.values(f)
+			if err != nil {
+				return err
+			}
+			s := spreadOf(values)
+			fmt.Fprintf(out, " **%s** (%s – %s)", digits(s.median), digits(s.low), digits(s.high))
+			if aim := verdict(r.Aim, s.median); aim != "" {
+				out.WriteString(" " + aim)
+			}
+			out.WriteString(" |")
+		}
+		out.WriteString("\n")
+	}
+	return nil
+}
+
 // verdict says whether the median is what it should be.
 func verdict(a Aim, median float64) string {
 	var words []string
