@@ -79,6 +79,8 @@ type frameWriter struct {
 const (
 	yamuxHeader = 12
 	yamuxData   = 0
+	// portWrite is how much the driver takes of one write, in bytes.
+	portWrite = 32 << 10
 )
 
 func (w *frameWriter) Write(p []byte) (int, error) {

@@ -55,8 +55,14 @@ func (s *streams) Wait() {
 	}
 }
 
-// copyBuffer is the size in bytes of one read of output.
-const copyBuffer = 64 << 10
+// copyBuffer is the size in bytes of one read of input or output. With its yamux
+// header a full one fills whole writes to the port, each of which costs an exit to
+// the host.
+const copyBuffer = 4*portWrite - yamuxHeader
+
+// outputPipe is the capacity in bytes of a pipe that the process writes to: it runs
+// on for that long before it has to wait for the agent.
+const outputPipe = 256 << 10
 
 // openStdio makes the process's pipes and returns its own ends. With a terminal
 // it begins on /dev/null until it has made one.
@@ -96,6 +102,9 @@ func openPipe(input bool) (theirs, ours *os.File, err error) {
 	their, our := fds[1], fds[0]
 	if input {
 		their, our = our, their
+	} else {
+		// A smaller one does as well.
+		_, _ = unix.FcntlInt(uintptr(our), unix.F_SETPIPE_SZ, outputPipe)
 	}
 	if err := unix.SetNonblock(our, true); err != nil {
 		return nil, nil, err

@@ -22,6 +22,11 @@ import (
 // anything; a machine without KVM under load is slow.
 const answerTimeout = 60 * time.Second
 
+// streamWindow is how much of a stream may be under way from the guest, in bytes.
+// Each half of it that has been passed on is told to the guest, which costs time
+// there.
+const streamWindow = 1 << 20
+
 // A guest is the agent at the other end of the channel.
 type guest struct {
 	session *yamux.Session
@@ -40,6 +45,7 @@ func newGuest(conn net.Conn) (*guest, error) {
 	config.ConnectionWriteTimeout = math.MaxInt64
 	config.StreamOpenTimeout = 0
 	config.StreamCloseTimeout = 0
+	config.MaxStreamWindowSize = streamWindow
 	config.LogOutput = io.Discard
 	session, err := yamux.Client(g, config)
 	if err != nil {
