@@ -70,7 +70,7 @@ BENCH  ?=
 ROUNDS ?= 5
 
 .PHONY: bench
-bench: ## measure vmruntime beside bare QEMU, runc and crun into docs/bench/ (as root, a quarter of an hour)
+bench: ## measure vmruntime beside bare QEMU, runc and crun into docs/bench/ (as root, half an hour without KVM)
 	@hack/bench.sh -rows '$(BENCH)' -rounds $(ROUNDS)
 
 .PHONY: bench-page
