@@ -43,6 +43,9 @@ type container struct {
 	setUp chan struct{}
 	err   error
 
+	// network lets one at a time change the container's network.
+	network sync.Mutex
+
 	mu    sync.Mutex
 	state state
 	init  *process

@@ -46,6 +46,10 @@ func (a *agent) serveStream(stream net.Conn) {
 		_ = protocol.WriteMessage(stream, protocol.Response{Error: err.Error()})
 		return
 	}
+	if request.Resolver != nil {
+		a.serveResolver(stream, *request.Resolver)
+		return
+	}
 	if request.Stdio != nil {
 		a.serveStdio(stream, *request.Stdio)
 		return
@@ -94,6 +98,8 @@ func (a *agent) answer(r protocol.Request) (protocol.Response, error) {
 		return protocol.Response{}, a.signal(*r.Signal)
 	case r.Resize != nil:
 		return protocol.Response{}, a.resize(*r.Resize)
+	case r.Network != nil:
+		return protocol.Response{}, a.setNetwork(r.Network)
 	case r.Processes != nil:
 		return a.processes(*r.Processes)
 	}

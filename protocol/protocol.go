@@ -69,6 +69,8 @@ type Request struct {
 	Resize    *Resize    `json:"resize,omitempty"`
 	Stdio     *Stdio     `json:"stdio,omitempty"`
 	Processes *Target    `json:"processes,omitempty"`
+	Network   *Network   `json:"network,omitempty"`
+	Resolver  *Target    `json:"resolver,omitempty"`
 }
 
 // Response answers a Request. Error is set or the field of the request's name.

@@ -77,6 +77,7 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 		Kernel:        h.Guest.Kernel,
 		Initramfs:     h.Guest.Initramfs,
 		Cmdline:       vm.Cmdline(),
+		Taps:          taps(c),
 		Share:         filepath.Join(dir, "share"),
 		Seed:          filepath.Join(dir, "seed.iso"),
 		AgentSocket:   filepath.Join(dir, "agent.sock"),
@@ -88,6 +89,19 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 		config.ShareSocket = filepath.Join(dir, "share.sock")
 	}
 	return config
+}
+
+// taps are those of the VM. Under a libvirtd they would be in its network
+// namespace, not in the container's.
+func taps(c Config) []string {
+	if c.LibvirtURI != vm.URIEmbed {
+		return nil
+	}
+	names := make([]string, protocol.MaxInterfaces)
+	for i := range names {
+		names[i] = shim.TapName(i)
+	}
+	return names
 }
 
 // imageAnnotations are where engines tell the image's name.

@@ -4,6 +4,7 @@
 package shim
 
 import (
+	"fmt"
 	"path/filepath"
 
 	"github.com/vmruntime/vmruntime/protocol"
@@ -31,6 +32,9 @@ type Plan struct {
 	// Netns is the path of the network namespace to join; empty means a new one.
 	Netns string `json:"netns,omitempty"`
 }
+
+// TapName names the tap of a NIC in a namespace that is a VM's alone.
+func TapName(nic int) string { return fmt.Sprintf("vmr%d", nic) }
 
 // controlSocket is where the shim whose directory is dir answers clients.
 func controlSocket(dir string) string { return filepath.Join(dir, "shim.sock") }

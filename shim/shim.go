@@ -38,6 +38,7 @@ type container struct {
 	guest   *guest
 	machine *machine
 	io      *processIO
+	network *mirror
 
 	// turn lets one of start, pause and resume at the machine. It is held while
 	// the guest or QEMU answers, mu never is.
@@ -55,7 +56,8 @@ type container struct {
 func newContainer(p Plan, build string, g *guest, m *machine, io *processIO) *container {
 	return &container{
 		plan: p, build: build, guest: g, machine: m, io: io,
-		status: specs.StateCreated, execs: map[string]int{}, exit: make(chan int, 1),
+		network: newMirror(g, p.ID, p.Machine.Taps),
+		status:  specs.StateCreated, execs: map[string]int{}, exit: make(chan int, 1),
 	}
 }
 
@@ -125,6 +127,9 @@ func (c *container) start(ctx context.Context) error {
 		return errors.New("cannot start a paused container")
 	default:
 		return errStarted
+	}
+	if err := c.network.follow(ctx); err != nil {
+		return err
 	}
 	target := c.init()
 	if _, err := c.guest.ask(ctx, protocol.Request{Start: &target}); err != nil {

@@ -114,7 +114,8 @@ func SpawnTemplate(ctx context.Context, exe string, plan TemplatePlan) error {
 	}
 	defer null.Close()
 	cmd := exec.Command(exe, TemplateWord)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// Its taps are nobody's.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNET}
 	child, err := begin("the template's builder", cmd, Stdio{In: null, Out: null, Err: null}, "")
 	if err != nil {
 		return err

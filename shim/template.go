@@ -98,6 +98,9 @@ func (p TemplatePlan) save(ctx context.Context, d Driver, t vm.Template) (err er
 	config.Name, config.UUID, config.Title = "vmruntime-template-"+id, UUID(root, id), "template "+id
 	config.MemoryFile = t.MemoryFile()
 	config.Share, config.Seed = filepath.Join(dir, "share"), filepath.Join(dir, "seed.iso")
+	for i := range config.Taps {
+		config.Taps[i] = TapName(i)
+	}
 	config.AgentSocket, config.ConsoleSocket = filepath.Join(dir, "agent.sock"), filepath.Join(dir, "console.sock")
 	if err := os.MkdirAll(config.Share, 0o700); err != nil {
 		return err

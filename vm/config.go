@@ -66,6 +66,9 @@ type Config struct {
 	Initramfs string `json:"initramfs"`
 	Cmdline   string `json:"cmdline"`
 
+	// Taps are the host's ends of the NICs, in the order of their numbers; libvirt
+	// makes them in its own network namespace.
+	Taps []string `json:"taps,omitempty"`
 	// Share is the directory that the guest sees.
 	Share string `json:"share"`
 	// Transport carries the share. Under Virtiofs the guest's RAM is shared with

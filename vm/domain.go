@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 
@@ -23,6 +24,8 @@ const (
 	slotSeed   = 3
 	slotSerial = 4
 	slotRNG    = 5
+	// The first NIC's; the others follow.
+	slotNIC = 6
 )
 
 // DomainXML describes the machine to libvirt
@@ -143,6 +146,7 @@ func devices(c Config) *libvirtxml.DomainDeviceList {
 		Channels:    []libvirtxml.DomainChannel{agentChannel(c.AgentSocket)},
 		Serials:     []libvirtxml.DomainSerial{console(c.ConsoleSocket)},
 		RNGs:        []libvirtxml.DomainRNG{rng()},
+		Interfaces:  nics(c.Taps),
 		MemBalloon:  &libvirtxml.DomainMemBalloon{Model: "none"},
 	}
 }
@@ -223,6 +227,23 @@ func socket(path string) *libvirtxml.DomainChardevSource {
 	return &libvirtxml.DomainChardevSource{
 		UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "connect", Path: path},
 	}
+}
+
+// nics have no boot ROM. Their addresses tell them apart in the guest, which takes
+// over those of the interfaces that they stand for.
+func nics(taps []string) []libvirtxml.DomainInterface {
+	var list []libvirtxml.DomainInterface
+	for i, tap := range taps {
+		list = append(list, libvirtxml.DomainInterface{
+			MAC:     &libvirtxml.DomainInterfaceMAC{Address: net.HardwareAddr(protocol.NICAddress(i)).String()},
+			Source:  &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}},
+			Target:  &libvirtxml.DomainInterfaceTarget{Dev: tap},
+			Model:   &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+			ROM:     &libvirtxml.DomainROM{Enabled: "no"},
+			Address: slot(slotNIC + uint(i)),
+		})
+	}
+	return list
 }
 
 func rng() libvirtxml.DomainRNG {

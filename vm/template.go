@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,10 @@ func Blank(c Config) Config {
 	c.Name, c.UUID, c.Title, c.Metadata = "", "", "", Metadata{}
 	c.EmulatorEnv = nil
 	c.MemoryFile, c.Clone = "", false
+	c.Taps = slices.Clone(c.Taps)
+	for i := range c.Taps {
+		c.Taps[i] = ""
+	}
 	c.Share, c.Seed, c.AgentSocket, c.ConsoleSocket = "", "", "", ""
 	return c
 }
