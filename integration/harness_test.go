@@ -150,11 +150,12 @@ func overVirtiofs(t testing.TB, uri string) runtime {
 	return r
 }
 
-var templateBuild sync.Once
+// templateBuilds are by libvirt driver: machines under a libvirtd have no NICs.
+var templateBuilds = map[string]*sync.Once{uriEmbed: {}, uriSystem: {}}
 
 func buildTemplate(t testing.TB, r runtime) {
 	t.Helper()
-	templateBuild.Do(func() { r.must(t, "template", "build") })
+	templateBuilds[r.uri].Do(func() { r.must(t, "template", "build") })
 }
 
 // reference is the runtime that engines know.

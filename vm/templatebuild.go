@@ -120,7 +120,8 @@ func (l *TemplateLock) prune(t Template) error {
 func (t Template) replaced(by Template) bool {
 	a, b := t.Machine, by.Machine
 	return a.Kernel == b.Kernel && a.Emulator == b.Emulator &&
-		a.Accelerator == b.Accelerator && a.Memory == b.Memory && a.VCPUs == b.VCPUs
+		a.Accelerator == b.Accelerator && a.Memory == b.Memory && a.VCPUs == b.VCPUs &&
+		len(a.Taps) == len(b.Taps)
 }
 
 func (t Template) orphaned() bool {
