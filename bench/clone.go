@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -196,13 +197,26 @@ func (c *cloning) arguments() []string {
 		if i+1 < len(c.machine) && (strings.Contains(c.machine[i+1], "charmonitor") || strings.Contains(c.machine[i+1], "masterKey")) {
 			n = 2
 		}
-		if n == 0 {
+		switch {
+		case c.machine[i] == "-netdev":
+			line = append(line, "-netdev", ownTap(c.machine[i+1]))
+			n = 2
+		case n == 0:
 			line = append(line, c.machine[i])
 			n = 1
 		}
 		i += n
 	}
 	return append(line, "-chardev", "socket,id=monitor,path="+c.monitorSocket(), "-mon", "chardev=monitor,mode=control")
+}
+
+// ownTap has QEMU make the tap that libvirt hands it as a descriptor.
+func ownTap(netdev string) string {
+	var tap struct{ ID string }
+	if err := json.Unmarshal([]byte(netdev), &tap); err != nil {
+		return netdev
+	}
+	return "tap,id=" + tap.ID + ",script=no,downscript=no"
 }
 
 func (c *cloning) monitorSocket() string { return filepath.Join(c.Dir, "monitor.sock") }
