@@ -39,6 +39,8 @@ type agent struct {
 	self string
 	// cgroups is the mount point of cgroup2, empty if there is none.
 	cgroups string
+	// home is the agent's own pid namespace, nil where every exec takes a stage.
+	home *os.File
 
 	mu         sync.Mutex
 	containers map[string]*container

@@ -75,6 +75,9 @@ func startUp(build string) error {
 	a := newAgent(build)
 	a.self = agentPath
 	a.cgroups = "/sys/fs/cgroup"
+	if err := a.findHome(); err != nil {
+		return err
+	}
 	enableControllers(a.cgroups)
 	go guarded(a.reaper.run)
 	go guarded(func() { a.seed(readSeed) })

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // capabilities are the five sets of the calling thread to be. None are changed
@@ -65,6 +67,44 @@ func (n capNames) pick(list []string) []capability.Cap {
 		}
 	}
 	return caps
+}
+
+// capSets are the sets as the kernel's calls take them.
+type capSets struct {
+	// dropped are those outside of the bounding set.
+	dropped []capability.Cap
+	// data is what capset(2) sets, 32 capabilities each.
+	data    [2]unix.CapUserData
+	ambient []capability.Cap
+}
+
+// newCapSets is nil when the spec has none.
+func newCapSets(c *specs.LinuxCapabilities) (*capSets, error) {
+	if c == nil {
+		return nil, nil
+	}
+	known, err := knownCapabilities()
+	if err != nil {
+		return nil, err
+	}
+	s := &capSets{ambient: known.pick(c.Ambient)}
+	bounding := known.pick(c.Bounding)
+	for _, one := range known {
+		if !slices.Contains(bounding, one) {
+			s.dropped = append(s.dropped, one)
+		}
+	}
+	slices.Sort(s.dropped)
+	for _, one := range known.pick(c.Effective) {
+		s.data[one/32].Effective |= 1 << (one % 32)
+	}
+	for _, one := range known.pick(c.Permitted) {
+		s.data[one/32].Permitted |= 1 << (one % 32)
+	}
+	for _, one := range known.pick(c.Inheritable) {
+		s.data[one/32].Inheritable |= 1 << (one % 32)
+	}
+	return s, nil
 }
 
 // bound sets the bounding set, which must come before the user changes.

@@ -62,12 +62,28 @@ func (c cgroup) create(linux *specs.Linux) error {
 	if linux == nil || linux.Resources == nil {
 		return nil
 	}
-	for _, s := range limits(linux.Resources) {
+	return c.setAll(linux.Resources)
+}
+
+func (c cgroup) setAll(r *specs.LinuxResources) error {
+	for _, s := range limits(r) {
 		if err := c.set(s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// open gives a descriptor to fork into the cgroup with, nil where there is none.
+func (c cgroup) open() (*os.File, error) {
+	if c.path == "" {
+		return nil, nil
+	}
+	dir, err := os.Open(c.path)
+	if err != nil {
+		return nil, fmt.Errorf("cgroup: %w", err)
+	}
+	return dir, nil
 }
 
 // A setting is one line for one file of a cgroup. It is skipped when the guest
@@ -134,7 +150,8 @@ func memoryLimits(m *specs.LinuxMemory, add func(field, file, value string)) {
 		add("memory.swap", "memory.swap.max", swapMax(m))
 	}
 	if m.Reservation != nil && *m.Reservation != 0 {
-		add("memory.reservation", "memory.low", orMax(*m.Reservation))
+		// What has no soft limit is protected by none.
+		add("memory.reservation", "memory.low", strconv.FormatInt(max(0, *m.Reservation), 10))
 	}
 }
 

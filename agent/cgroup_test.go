@@ -68,3 +68,21 @@ func TestCgroupFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestCgroupBelow(t *testing.T) {
+	c := newCgroup("/sys/fs/cgroup", "c")
+	for text, want := range map[string]string{
+		"":                                 c.path,
+		"0::/c\n":                          c.path,
+		"0::/c/init\n":                     c.path + "/init",
+		"1:name=systemd:/c/x\n0::/c/a/b\n": c.path + "/a/b",
+		"0::/cc\n":                         c.path,
+		"0::/other/init\n":                 c.path,
+		"0::/c/../other\n":                 c.path,
+		"0::/../c\n":                       c.path,
+	} {
+		if got := c.below("/sys/fs/cgroup", text); got.path != want {
+			t.Errorf("%q: %s, want %s", text, got.path, want)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -43,12 +42,20 @@ type container struct {
 	setUp chan struct{}
 	err   error
 
+	// updating lets one update at a time change the limits: what undoes one that took
+	// too long comes after it.
+	updating sync.Mutex
+
 	// network lets one at a time change the container's network.
 	network sync.Mutex
+	// neighbours are those that were set last.
+	neighbours []protocol.Neighbour
 
 	mu    sync.Mutex
 	state state
-	init  *process
+	// oomKills is how many processes were killed for want of memory until the end.
+	oomKills uint64
+	init     *process
 	// execs holds nil for a name whose process is being started.
 	execs map[string]*process
 }
@@ -111,34 +118,61 @@ func (c *container) over() bool {
 	return c.state == stopped
 }
 
-func (c *container) setState(s state) {
+// lostToOOM is how many processes the kernel had killed when init ended.
+func (c *container) lostToOOM() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state = s
+	return c.oomKills
 }
 
 // create brings init up to its execve.
 func (c *container) create() error {
 	defer close(c.setUp)
 	if c.err = c.launchInit(); c.err != nil {
-		c.setState(stopped)
-		c.cgroup.remove()
+		c.ended()
 	}
 	return c.err
 }
 
 func (c *container) launchInit() error {
-	spec := c.config.Spec
-	flags, cgroupNS, err := cloneFlags(spec)
+	numbered, err := withDisks(c.config)
 	if err != nil {
 		return err
 	}
+	c.config = numbered
+	flags, cgroupNS, err := cloneFlags(c.config.Spec)
+	if err != nil {
+		return err
+	}
+	config := *c.config
+	config.Spec = c.cgroup.bound(c.config.Spec)
+	spec := config.Spec
 	if err := c.cgroup.create(spec.Linux); err != nil {
 		return err
 	}
+	if err := c.cgroup.filterDevices(spec.Linux.Resources); err != nil {
+		return err
+	}
+	if err := prepareDevices(spec.Linux.Devices, c.config.Disks); err != nil {
+		return err
+	}
+	users := newUserMappings(spec)
+	if err := users.delegate(c.cgroup, spec.Mounts); err != nil {
+		return err
+	}
+	sources, err := openSources(spec)
+	if err != nil {
+		return err
+	}
+	defer sources.close()
 	p, err := c.agent.spawn(launch{
-		config: stageConfig{Container: *c.config, Process: spec.Process, CgroupNS: cgroupNS},
+		config: stageConfig{
+			Container: config, Process: spec.Process, Personality: spec.Linux.Personality, CgroupNS: cgroupNS,
+		},
 		flags:  flags,
+		users:  users,
+		clocks: clockOffsets(spec),
+		files:  sources.files,
 		cgroup: c.cgroup,
 		exited: c.ended,
 	})
@@ -156,7 +190,9 @@ func (c *container) launchInit() error {
 
 // ended is called when init has ended.
 func (c *container) ended() {
-	c.setState(stopped)
+	c.mu.Lock()
+	c.state, c.oomKills = stopped, c.cgroup.oomKills()
+	c.mu.Unlock()
 	go c.cgroup.remove()
 }
 
@@ -237,19 +273,25 @@ func (c *container) reserve(name string) error {
 }
 
 func (c *container) launchExec(spec *specs.Process) (*process, error) {
+	config := stageConfig{
+		Container: c.execConfig(), Process: inherit(spec, c.config.Spec.Process),
+		Personality: c.config.Spec.Linux.Personality, Exec: true,
+	}
+	if p, err := c.launchRow(config); err == nil {
+		return p, nil
+	}
 	joined, err := c.namespaces()
 	if err != nil {
 		return nil, err
 	}
 	defer joined.close()
+	config.Join = joined.kinds
 	return c.agent.spawn(launch{
-		config: stageConfig{
-			Container: c.execConfig(), Process: inherit(spec, c.config.Spec.Process),
-			Exec: true, Join: joined.kinds,
-		},
-		join:   joined.files,
-		pidNS:  joined.pid,
-		cgroup: c.cgroup,
+		config: config,
+		users:  newUserMappings(c.config.Spec),
+		born:   joined.born,
+		files:  joined.files,
+		cgroup: c.execCgroup(),
 		exited: func() {},
 	})
 }
@@ -273,6 +315,18 @@ func inherit(p, init *specs.Process) *specs.Process {
 	}
 	if q.OOMScoreAdj == nil {
 		q.OOMScoreAdj = init.OOMScoreAdj
+	}
+	if q.User.Umask == nil {
+		q.User.Umask = init.User.Umask
+	}
+	if q.Scheduler == nil {
+		q.Scheduler = init.Scheduler
+	}
+	if q.IOPriority == nil {
+		q.IOPriority = init.IOPriority
+	}
+	if q.ExecCPUAffinity == nil {
+		q.ExecCPUAffinity = init.ExecCPUAffinity
 	}
 	return &q
 }
@@ -329,56 +383,4 @@ func (c *container) pids() ([]int, error) {
 	}
 	slices.Sort(pids)
 	return pids, nil
-}
-
-// namespaceSet is what an exec joins.
-type namespaceSet struct {
-	kinds []int
-	files []*os.File
-	pid   *os.File
-}
-
-func (n *namespaceSet) close() {
-	for _, file := range append(n.files, n.pid) {
-		if file != nil {
-			file.Close()
-		}
-	}
-}
-
-// namespaces opens the namespaces of init in the order in which an exec joins
-// them.
-func (c *container) namespaces() (*namespaceSet, error) {
-	init, err := c.process("")
-	if err != nil {
-		return nil, err
-	}
-	n := &namespaceSet{}
-	if !c.agent.reaper.alive(init.pid, func() { err = n.open(init.pid, c.config.Spec) }) {
-		err = errNotRunning
-	}
-	if err != nil {
-		n.close()
-		return nil, err
-	}
-	return n, nil
-}
-
-func (n *namespaceSet) open(pid int, spec *specs.Spec) error {
-	for _, k := range namespaceKinds {
-		if !hasNamespace(spec, k.kind) {
-			continue
-		}
-		file, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, k.file))
-		if err != nil {
-			return fmt.Errorf("namespace: %w", err)
-		}
-		if k.flag == unix.CLONE_NEWPID {
-			n.pid = file
-			continue
-		}
-		n.kinds = append(n.kinds, k.flag)
-		n.files = append(n.files, file)
-	}
-	return nil
 }

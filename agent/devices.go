@@ -42,15 +42,6 @@ func needsDev(mounts []specs.Mount) bool {
 	return true
 }
 
-func makeDev(root *os.File, devices []specs.LinuxDevice) error {
-	for _, device := range allDevices(devices) {
-		if err := makeDevice(root, device); err != nil {
-			return fmt.Errorf("linux.devices: %s: %w", device.Path, err)
-		}
-	}
-	return makeDevLinks(root)
-}
-
 // allDevices joins the default devices with the spec's, which win.
 func allDevices(devices []specs.LinuxDevice) []specs.LinuxDevice {
 	taken := map[string]bool{}
@@ -73,29 +64,70 @@ func allDevices(devices []specs.LinuxDevice) []specs.LinuxDevice {
 
 // makeDevice makes a node, or leaves the one that is there.
 func makeDevice(root *os.File, device specs.LinuxDevice) error {
-	kind, err := deviceKind(device.Type)
-	if err != nil {
-		return err
-	}
 	dir, err := mkdirInRoot(root, filepath.Dir(device.Path))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	name := filepath.Base(device.Path)
-	mode := uint32(0o666)
-	if device.FileMode != nil {
-		mode = uint32(*device.FileMode) & 0o7777
-	}
-	number := unix.Mkdev(uint32(device.Major), uint32(device.Minor))
-	err = unix.Mknodat(int(dir.Fd()), name, kind|mode, int(number))
+	err = makeNode(dir, filepath.Base(device.Path), device, userMappings{})
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
+	return err
+}
+
+// makeNode makes a node in dir.
+func makeNode(dir *os.File, name string, device specs.LinuxDevice, users userMappings) error {
+	kind, err := deviceKind(device.Type)
 	if err != nil {
+		return err
+	}
+	number, err := deviceNumber(device)
+	if err != nil {
+		return err
+	}
+	if err := unix.Mknodat(int(dir.Fd()), name, kind|deviceMode(device), number); err != nil {
 		return fmt.Errorf("mknod: %w", err)
 	}
-	return own(dir, name, device)
+	return own(dir, name, device, users)
+}
+
+func deviceMode(device specs.LinuxDevice) uint32 {
+	if device.FileMode == nil {
+		return 0o666
+	}
+	return uint32(*device.FileMode) & 0o7777
+}
+
+// deviceNumber refuses what the kernel would cut: it has 12 bits for a major and
+// 20 for a minor number.
+func deviceNumber(device specs.LinuxDevice) (int, error) {
+	const majors, minors = 1 << 12, 1 << 20
+	if device.Major < 0 || device.Major >= majors || device.Minor < 0 || device.Minor >= minors {
+		return 0, fmt.Errorf("there is no device %d:%d", device.Major, device.Minor)
+	}
+	return int(unix.Mkdev(uint32(device.Major), uint32(device.Minor))), nil
+}
+
+// deviceMount makes a node in dir, whatever the umask, and gives a mount of it.
+func deviceMount(dir *os.File, name string, device specs.LinuxDevice, users userMappings) (*os.File, error) {
+	if err := makeNode(dir, name, device, users); err != nil {
+		return nil, err
+	}
+	if err := unix.Fchmodat(int(dir.Fd()), name, deviceMode(device), 0); err != nil {
+		return nil, fmt.Errorf("chmod: %w", err)
+	}
+	return cloneMount(int(dir.Fd()), name, 0)
+}
+
+// bindDevice mounts a node.
+func bindDevice(root, node *os.File, device specs.LinuxDevice) error {
+	target, err := createInRoot(root, device.Path)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return attachMount(node, int(target.Fd()))
 }
 
 func deviceKind(letter string) (uint32, error) {
@@ -110,13 +142,14 @@ func deviceKind(letter string) (uint32, error) {
 	return 0, fmt.Errorf("type %q is unknown", letter)
 }
 
-func own(dir *os.File, name string, device specs.LinuxDevice) error {
-	var uid, gid int
-	if device.UID != nil {
-		uid = int(*device.UID)
+func own(dir *os.File, name string, device specs.LinuxDevice, users userMappings) error {
+	uid, err := ownerOf(device.UID, users.uids)
+	if err != nil {
+		return fmt.Errorf("uid: %w", err)
 	}
-	if device.GID != nil {
-		gid = int(*device.GID)
+	gid, err := ownerOf(device.GID, users.gids)
+	if err != nil {
+		return fmt.Errorf("gid: %w", err)
 	}
 	if uid == 0 && gid == 0 {
 		return nil
@@ -125,6 +158,13 @@ func own(dir *os.File, name string, device specs.LinuxDevice) error {
 		return fmt.Errorf("chown: %w", err)
 	}
 	return nil
+}
+
+func ownerOf(id *uint32, mappings []specs.LinuxIDMapping) (int, error) {
+	if id == nil {
+		return outside(mappings, 0)
+	}
+	return outside(mappings, *id)
 }
 
 func makeDevLinks(root *os.File) error {

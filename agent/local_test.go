@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -12,13 +11,21 @@ func TestLocal(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("namespaces need root")
 	}
-	host, inside := net.Pipe()
+	a, g := localGuest(t)
+	must(t, a.findHome())
+	scenarios(t, g)
+}
+
+// localGuest is an agent that has every exec take a stage, and its client.
+func localGuest(t *testing.T) (*agent, *guest) {
+	t.Helper()
+	inside, host := newLink(t)
 	a := newAgent("test")
 	close(a.seeded)
 	go a.reaper.run()
-	session, err := newSession(inside)
+	session, err := newChannel(inside)
 	must(t, err)
 	go a.serveSession(session)
 	rootfs := makeRootfs(t, t.TempDir())
-	scenarios(t, &guest{client: newClient(t, host, 20*time.Second), rootfs: rootfs, local: rootfs})
+	return a, &guest{client: newClient(t, host, 20*time.Second), rootfs: rootfs, local: rootfs}
 }

@@ -13,7 +13,7 @@ import (
 
 // modulesDir holds the initramfs's modules and two files, each of which names one
 // of them per line, dependencies first: "order" those that load at boot,
-// "on-demand" those that the seed has to ask for.
+// "on-demand" those that the seed, or a container's device, has to ask for.
 const modulesDir = "/modules"
 
 // loadModules loads the modules that a list names and frees their memory. A

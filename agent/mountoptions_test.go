@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,4 +65,25 @@ func TestAttributes(t *testing.T) {
 	if diff := cmp.Diff([]string{"sync", "lazytime"}, superFlags(unix.MS_SYNCHRONOUS|unix.MS_LAZYTIME|unix.MS_NODEV)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// Whatever the options, none is lost, and none is both asked for and not.
+func FuzzMountOptions(f *testing.F) {
+	f.Add("ro,nosuid,size=1m,rprivate,tmpcopyup")
+	f.Add("rbind,rro,ratime,rnoatime,rw,mode=755")
+	f.Fuzz(func(t *testing.T, text string) {
+		options := strings.Split(text, ",")
+		o := parseMountOptions(options)
+		if both := o.flags & o.cleared; both != 0 {
+			t.Errorf("%#x is set and cleared", both)
+		}
+		if (o.recursiveSet|o.recursiveClear)&^(allAttributes|unix.MOUNT_ATTR__ATIME) != 0 || attributes(o.flags)&^(allAttributes|unix.MOUNT_ATTR__ATIME) != 0 {
+			t.Errorf("unknown attributes: set %#x, clear %#x, %#x", o.recursiveSet, o.recursiveClear, attributes(o.flags))
+		}
+		for _, option := range o.data {
+			if !slices.Contains(options, option) || mountFlags[option].flag != 0 || propagations[option] != 0 {
+				t.Errorf("%q is the file system's", option)
+			}
+		}
+	})
 }

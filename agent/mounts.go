@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,8 @@ type mount struct {
 	mountOptions
 	// made is set when the mount point was missing.
 	made bool
+	// source is what a bind mount clones, see sources.
+	source *os.File
 }
 
 func newMount(m specs.Mount) mount {
@@ -58,9 +61,26 @@ func (m *mount) lateReadOnly() bool {
 func (m *mount) mountAt(root *os.File) (*os.File, error) {
 	file, err := m.make(root)
 	if err != nil {
-		return nil, fmt.Errorf("error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
+		return nil, m.wrap(err)
 	}
 	return file, nil
+}
+
+// wrap has runc's words.
+func (m *mount) wrap(err error) error {
+	return fmt.Errorf("error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
+}
+
+// hasSource tells a mount of something that exists.
+func (m *mount) hasSource() bool { return m.Type == "bind" && m.flags&unix.MS_REMOUNT == 0 }
+
+// openSource clones what a bind mount mounts.
+func (m *mount) openSource() (*os.File, error) {
+	var flags uint
+	if m.flags&unix.MS_REC != 0 {
+		flags = unix.AT_RECURSIVE
+	}
+	return cloneMount(unix.AT_FDCWD, m.Source, flags)
 }
 
 func (m *mount) make(root *os.File) (*os.File, error) {
@@ -112,16 +132,10 @@ func (m *mount) create(target *os.File) (*os.File, error) {
 	return created, nil
 }
 
-// bind clones the source. Only the top gets the plain options, as with mount(8).
+// bind gives the source its options. Only the top gets the plain ones, as with
+// mount(8).
 func (m *mount) bind() (*os.File, error) {
-	var flags uint
-	if m.flags&unix.MS_REC != 0 {
-		flags = unix.AT_RECURSIVE
-	}
-	created, err := cloneMount(unix.AT_FDCWD, m.Source, flags)
-	if err != nil {
-		return nil, err
-	}
+	created := m.source
 	if m.flags&^(unix.MS_BIND|unix.MS_REC) == 0 && m.cleared == 0 {
 		return created, nil
 	}
@@ -134,7 +148,6 @@ func (m *mount) bind() (*os.File, error) {
 		attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
 	}
 	if err := setMount(created, 0, attr); err != nil {
-		created.Close()
 		return nil, fmt.Errorf("mount options: %w", err)
 	}
 	return created, nil
@@ -216,7 +229,7 @@ func (m *mount) checkOrdinary(root *os.File) error {
 
 func (m *mount) makeTarget(root *os.File) (*os.File, error) {
 	if m.Type == "bind" {
-		info, err := os.Stat(m.Source)
+		info, err := m.source.Stat()
 		if err != nil {
 			return nil, err
 		}
@@ -262,7 +275,7 @@ func (m *mount) isProc() bool {
 		return m.Type == "proc"
 	}
 	var system unix.Statfs_t
-	return unix.Statfs(m.Source, &system) == nil && system.Type == unix.PROC_SUPER_MAGIC
+	return unix.Fstatfs(int(m.source.Fd()), &system) == nil && system.Type == unix.PROC_SUPER_MAGIC
 }
 
 // newFileSystem makes a mount of a new file system.
@@ -330,6 +343,35 @@ func attachMount(mount *os.File, target int) error {
 		return fmt.Errorf("move_mount: %w", err)
 	}
 	return nil
+}
+
+// attachAt puts a detached mount on a path.
+func attachAt(mount *os.File, path string) error {
+	target, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(target)
+	return attachMount(mount, target)
+}
+
+// inMountNamespace calls do on a thread with a mount namespace of its own, and of
+// that thread's life.
+func inMountNamespace(do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// The thread ends with the goroutine that does not unlock it.
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")
+		}
+		if err == nil {
+			err = do()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 func setMount(mount *os.File, flags uint, attr *unix.MountAttr) error {

@@ -3,9 +3,11 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -34,7 +36,14 @@ func (a *agent) setNetwork(n *protocol.Network) error {
 		return err
 	}
 	defer handles.close()
-	return handles.apply(n, int(inside.Fd()))
+	if err := handles.apply(n); err != nil {
+		return err
+	}
+	if err := handles.setNeighbours(n.Neighbours, c.neighbours); err != nil {
+		return err
+	}
+	c.neighbours = n.Neighbours
+	return handles.setRoutes(n.Routes)
 }
 
 // openNetns is the network namespace of the container's init.
@@ -48,19 +57,45 @@ func (c *container) openNetns() (*os.File, error) {
 	return os.Open(fmt.Sprintf("/proc/%d/ns/net", init.pid))
 }
 
+// inNetns calls f on a thread that is in a network namespace meanwhile. One that
+// does not get back ends with its goroutine.
+func inNetns(ns *os.File, f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		own, err := netns.Get()
+		if err == nil {
+			err = visit(netns.NsHandle(ns.Fd()), f)
+			if errors.Join(netns.Set(own), own.Close()) == nil {
+				runtime.UnlockOSThread()
+			}
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+func visit(ns netns.NsHandle, f func() error) error {
+	if err := netns.Set(ns); err != nil {
+		return os.NewSyscallError("setns", err)
+	}
+	return f()
+}
+
 // handles are sockets in the VM's own network namespace and in a container's.
 type handles struct {
 	vm, container *netlink.Handle
-	// own is the VM's namespace.
-	own *os.File
+	// own is the VM's namespace, inside the container's.
+	own    netns.NsHandle
+	inside *os.File
 }
 
 func openHandles(inside *os.File) (*handles, error) {
-	own, err := os.Open("/proc/self/ns/net")
+	own, err := netns.Get()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("network namespace: %w", err)
 	}
-	h := &handles{own: own}
+	h := &handles{own: own, inside: inside}
 	if h.vm, err = netlink.NewHandle(unix.NETLINK_ROUTE); err == nil {
 		h.container, err = netlink.NewHandleAt(netns.NsHandle(inside.Fd()), unix.NETLINK_ROUTE)
 	}
@@ -81,27 +116,50 @@ func (h *handles) close() {
 	h.own.Close()
 }
 
-// apply brings the interfaces first, then what lies on them.
-func (h *handles) apply(n *protocol.Network, inside int) error {
+// apply makes the interfaces. Those that are gone make room first, and names too.
+func (h *handles) apply(n *protocol.Network) error {
 	for nic := range protocol.MaxInterfaces {
-		i := slices.IndexFunc(n.Interfaces, func(i protocol.Interface) bool { return i.NIC == nic })
-		if i < 0 {
-			if err := h.park(nic); err != nil {
-				return fmt.Errorf("NIC %d: %w", nic, err)
-			}
+		if slices.ContainsFunc(n.Interfaces, func(i protocol.Interface) bool { return i.NIC == nic }) {
 			continue
 		}
-		if err := h.place(n.Interfaces[i], inside); err != nil {
-			return fmt.Errorf("interface %s: %w", n.Interfaces[i].Name, err)
+		if err := h.park(nic); err != nil {
+			return fmt.Errorf("NIC %d: %w", nic, err)
 		}
 	}
-	for _, neighbour := range n.Neighbours {
-		if err := h.setNeighbour(neighbour); err != nil {
-			return fmt.Errorf("neighbour %s: %w", neighbour.Address, err)
+	if err := h.freeNames(n.Interfaces); err != nil {
+		return err
+	}
+	for _, i := range n.Interfaces {
+		if err := h.place(i); err != nil {
+			return fmt.Errorf("interface %s: %w", i.Name, err)
 		}
 	}
-	return h.setRoutes(n.Routes)
+	return nil
 }
+
+// freeNames takes the names of NICs that are about to get others.
+func (h *handles) freeNames(interfaces []protocol.Interface) error {
+	for _, i := range interfaces {
+		link, err := findNIC(h.container, i.NIC)
+		if err != nil {
+			return err
+		}
+		if link == nil || link.Attrs().Name == i.Name {
+			continue
+		}
+		if err := h.rename(link, parkedName(i.NIC)); err != nil {
+			return fmt.Errorf("interface %s: %w", i.Name, err)
+		}
+	}
+	return nil
+}
+
+func (h *handles) rename(link netlink.Link, name string) error {
+	return errors.Join(h.container.LinkSetDown(link), h.container.LinkSetName(link, name))
+}
+
+// parkedName is that of a NIC that stands for no interface.
+func parkedName(nic int) string { return fmt.Sprintf("nic%d", nic) }
 
 // find is the NIC of that number, where it is. Its permanent address tells it.
 func findNIC(h *netlink.Handle, nic int) (netlink.Link, error) {
@@ -124,20 +182,17 @@ func (h *handles) park(nic int) error {
 	if err != nil || link == nil {
 		return err
 	}
-	return errors.Join(
-		h.container.LinkSetDown(link),
-		h.container.LinkSetName(link, fmt.Sprintf("nic%d", nic)),
-		h.container.LinkSetNsFd(link, int(h.own.Fd())))
+	return errors.Join(h.rename(link, parkedName(nic)), h.container.LinkSetNsFd(link, int(h.own)))
 }
 
 // place makes the NIC the container's interface.
-func (h *handles) place(i protocol.Interface, inside int) error {
+func (h *handles) place(i protocol.Interface) error {
 	link, err := findNIC(h.container, i.NIC)
 	if err != nil {
 		return err
 	}
 	if link == nil {
-		if link, err = h.bring(i.NIC, inside); err != nil {
+		if link, err = h.bring(i.NIC); err != nil {
 			return err
 		}
 	}
@@ -146,7 +201,7 @@ func (h *handles) place(i protocol.Interface, inside int) error {
 		return err
 	}
 	if link.Attrs().Name != i.Name {
-		if err := errors.Join(h.container.LinkSetDown(link), h.container.LinkSetName(link, i.Name)); err != nil {
+		if err := h.rename(link, i.Name); err != nil {
 			return fmt.Errorf("rename: %w", err)
 		}
 	}
@@ -160,6 +215,9 @@ func (h *handles) place(i protocol.Interface, inside int) error {
 			return fmt.Errorf("MTU %d: %w", i.MTU, err)
 		}
 	}
+	if err := h.setIPv6(i); err != nil {
+		return fmt.Errorf("IPv6: %w", err)
+	}
 	if err := h.setAddresses(link, i.Addresses); err != nil {
 		return err
 	}
@@ -169,8 +227,22 @@ func (h *handles) place(i protocol.Interface, inside int) error {
 	return h.container.LinkSetUp(link)
 }
 
+// setIPv6 switches IPv6 on or off, if the guest's kernel has it.
+func (h *handles) setIPv6(i protocol.Interface) error {
+	value := "0"
+	if i.NoIPv6 {
+		value = "1"
+	}
+	path := "/proc/sys/net/ipv6/conf/" + i.Name + "/disable_ipv6"
+	err := inNetns(h.inside, func() error { return writeFile(path, value) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // bring moves a NIC from the VM's namespace into the container's.
-func (h *handles) bring(nic, inside int) (netlink.Link, error) {
+func (h *handles) bring(nic int) (netlink.Link, error) {
 	link, err := findNIC(h.vm, nic)
 	if err != nil {
 		return nil, err
@@ -178,7 +250,7 @@ func (h *handles) bring(nic, inside int) (netlink.Link, error) {
 	if link == nil {
 		return nil, fmt.Errorf("the VM has no NIC %d", nic)
 	}
-	if err := h.vm.LinkSetNsFd(link, inside); err != nil {
+	if err := h.vm.LinkSetNsFd(link, int(h.inside.Fd())); err != nil {
 		return nil, err
 	}
 	link, err = findNIC(h.container, nic)
@@ -222,18 +294,39 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-func (h *handles) setNeighbour(n protocol.Neighbour) error {
+// setNeighbours sets the static neighbours, and removes those that were set before
+// and are not wanted any more: the container may have set others itself.
+func (h *handles) setNeighbours(want, before []protocol.Neighbour) error {
+	for _, n := range before {
+		if slices.Contains(want, n) {
+			continue
+		}
+		// It may have gone with its interface.
+		if entry, err := h.neighbour(n); err == nil {
+			_ = h.container.NeighDel(entry)
+		}
+	}
+	for _, n := range want {
+		entry, err := h.neighbour(n)
+		if err == nil {
+			err = h.container.NeighSet(entry)
+		}
+		if err != nil {
+			return fmt.Errorf("neighbour %s: %w", n.Address, err)
+		}
+	}
+	return nil
+}
+
+func (h *handles) neighbour(n protocol.Neighbour) (*netlink.Neigh, error) {
 	link, err := h.container.LinkByName(n.Interface)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	mac, err := net.ParseMAC(n.MAC)
-	if err != nil {
-		return err
-	}
-	return h.container.NeighSet(&netlink.Neigh{
+	return &netlink.Neigh{
 		LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: n.Address.AsSlice(), HardwareAddr: mac,
-	})
+	}, err
 }
 
 // setRoutes adds the routes, those to links first: gateways are reached by them.
@@ -268,6 +361,7 @@ func (h *handles) route(r protocol.Route) (*netlink.Route, error) {
 	route := &netlink.Route{
 		LinkIndex: link.Attrs().Index, Dst: ipNet(r.Destination), Priority: r.Metric, Scope: netlink.Scope(r.Scope),
 		Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST, Protocol: unix.RTPROT_BOOT,
+		MTU: r.MTU, AdvMSS: r.AdvMSS,
 	}
 	if r.Gateway.IsValid() {
 		route.Gw = r.Gateway.AsSlice()

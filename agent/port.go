@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -74,6 +76,11 @@ func connectPort(path string) (*os.File, error) {
 type frameWriter struct {
 	io.ReadWriteCloser
 	frame []byte
+	// port is the ReadWriteCloser where it takes pages of pipes, else nil, and moved
+	// has the pipes by the ids of their streams.
+	port  *os.File
+	moved sync.Map
+	relay *relay
 }
 
 const (
@@ -85,6 +92,13 @@ const (
 
 func (w *frameWriter) Write(p []byte) (int, error) {
 	begins := len(w.frame) == 0 && len(p) == yamuxHeader
+	if !begins && len(w.frame) == yamuxHeader {
+		if pipe := w.moving(w.frame); pipe != nil {
+			err := w.move(w.frame, pipe, p)
+			w.frame = w.frame[:0]
+			return len(p), err
+		}
+	}
 	w.frame = append(w.frame, p...)
 	if begins && p[1] == yamuxData && binary.BigEndian.Uint32(p[8:]) > 0 {
 		return len(p), nil
@@ -97,9 +111,15 @@ func (w *frameWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// newSession speaks to the host. No timer runs on it: a VM may be paused for as
+// A channel is the session with the host and what it is written to.
+type channel struct {
+	*yamux.Session
+	writer *frameWriter
+}
+
+// newChannel speaks to the host. No timer runs on it: a VM may be paused for as
 // long as its user likes.
-func newSession(conn io.ReadWriteCloser) (*yamux.Session, error) {
+func newChannel(conn io.ReadWriteCloser) (*channel, error) {
 	config := yamux.DefaultConfig()
 	config.EnableKeepAlive = false
 	config.ConnectionWriteTimeout = math.MaxInt64
@@ -107,9 +127,19 @@ func newSession(conn io.ReadWriteCloser) (*yamux.Session, error) {
 	config.StreamCloseTimeout = 0
 	config.MaxStreamWindowSize = 1 << 20
 	config.LogOutput = io.Discard
-	session, err := yamux.Server(&frameWriter{ReadWriteCloser: conn}, config)
+	writer := &frameWriter{ReadWriteCloser: conn}
+	writer.port, _ = conn.(*os.File)
+	session, err := yamux.Server(writer, config)
 	if err != nil {
 		return nil, fmt.Errorf("agent channel: %w", err)
 	}
-	return session, nil
+	return &channel{Session: session, writer: writer}, nil
+}
+
+// output is a stream of the channel as output is best written to it.
+func (c *channel) output(stream *yamux.Stream) net.Conn {
+	if c.writer.port == nil {
+		return stream
+	}
+	return &mover{Conn: stream, id: stream.StreamID(), port: c.writer}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -30,6 +31,18 @@ func (s *stage) finalize() (name string, env []string, err error) {
 	if err := setScheduling(p); err != nil {
 		return "", nil, err
 	}
+	if err := setPersonality(s.Personality); err != nil {
+		return "", nil, err
+	}
+	if s.Exec {
+		if err := setAffinity(p.ExecCPUAffinity); err != nil {
+			return "", nil, err
+		}
+	}
+	later, err := enterCwd(p.Cwd)
+	if err != nil {
+		return "", nil, err
+	}
 	if p.NoNewPrivileges {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return "", nil, fmt.Errorf("process.noNewPrivileges: %w", err)
@@ -38,7 +51,7 @@ func (s *stage) finalize() (name string, env []string, err error) {
 		// Without no_new_privs a filter takes CAP_SYS_ADMIN, which is about to go.
 		return "", nil, err
 	}
-	if env, err = s.become(); err != nil {
+	if env, err = s.become(later); err != nil {
 		return "", nil, err
 	}
 	if name, err = exec.LookPath(p.Args[0]); err != nil {
@@ -50,16 +63,20 @@ func (s *stage) finalize() (name string, env []string, err error) {
 	return name, env, err
 }
 
-// become enters the working directory and changes user and capabilities.
-func (s *stage) become() ([]string, error) {
+// become changes user and capabilities, and enters the working directory where that
+// is left to do.
+func (s *stage) become(later bool) ([]string, error) {
 	p := s.Process
-	later, err := enterCwd(p.Cwd)
+	env, err := prepareEnv(p.Env)
 	if err != nil {
 		return nil, err
 	}
-	env, err := prepareEnv(p.Env, int(p.User.UID))
-	if err != nil {
+	// The look-up of the program goes by it.
+	if err := os.Setenv("PATH", variable(env, "PATH")); err != nil {
 		return nil, err
+	}
+	if variable(env, "HOME") == "" {
+		env = append(env, "HOME="+userHome("/etc/passwd", int(p.User.UID)))
 	}
 	drop, err := newCapabilities(p.Capabilities)
 	if err != nil {
@@ -75,27 +92,27 @@ func (s *stage) become() ([]string, error) {
 		if err := unix.Chdir(p.Cwd); err != nil {
 			return nil, cwdError(p.Cwd, err)
 		}
-	}
-	if err := checkCwd(); err != nil {
-		return nil, err
+		if err := checkCwd(); err != nil {
+			return nil, err
+		}
 	}
 	return env, drop.apply()
 }
 
 // enterCwd changes to the working directory before the user changes, who may
-// not be allowed to; or says that only the user may be.
+// not be allowed to; or says that only the user may be. Its check comes before
+// seccomp's filter, which may forbid getcwd(2).
 func enterCwd(cwd string) (later bool, err error) {
-	if cwd == "" {
-		return false, nil
+	if cwd != "" {
+		err = unix.Chdir(cwd)
 	}
-	err = unix.Chdir(cwd)
 	if errors.Is(err, fs.ErrPermission) {
 		return true, nil
 	}
 	if err != nil {
 		return false, cwdError(cwd, err)
 	}
-	return false, nil
+	return false, checkCwd()
 }
 
 func cwdError(cwd string, err error) error {
@@ -120,7 +137,7 @@ func checkCwd() error {
 // standard descriptors become the user's first, so that it can open them again
 // by /dev/stdout and the like.
 func setUser(uid, gid uint32, groups []uint32) error {
-	if err := giveStdio(int(uid)); err != nil {
+	if err := giveStdio([]int{0, 1, 2}, int(uid)); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
@@ -149,8 +166,8 @@ func setUser(uid, gid uint32, groups []uint32) error {
 
 // giveStdio makes the user the owner of its standard descriptors. It is a best
 // effort where their file system allows none of that.
-func giveStdio(uid int) error {
-	for fd := range 3 {
+func giveStdio(fds []int, uid int) error {
+	for _, fd := range fds {
 		var stat unix.Stat_t
 		if err := unix.Fstat(fd, &stat); err != nil {
 			return fmt.Errorf("descriptor %d: %w", fd, err)
@@ -170,13 +187,11 @@ func isDevNull(stat *unix.Stat_t) bool {
 	return stat.Mode&unix.S_IFMT == unix.S_IFCHR && stat.Rdev == unix.Mkdev(1, 3)
 }
 
-// prepareEnv checks the environment, drops all but the last of each name, makes
-// PATH this process's own for the look-up, and sets HOME from the container's
-// /etc/passwd where it is missing. So does runc.
-func prepareEnv(env []string, uid int) ([]string, error) {
+// prepareEnv checks the environment and drops all but the last of each name, and an
+// empty HOME, which comes from the container's /etc/passwd then. So does runc.
+func prepareEnv(env []string) ([]string, error) {
 	var out []string
 	seen := map[string]bool{}
-	home := false
 	for _, variable := range slices.Backward(env) {
 		name, value, found := strings.Cut(variable, "=")
 		switch {
@@ -186,23 +201,28 @@ func prepareEnv(env []string, uid int) ([]string, error) {
 			return nil, errors.New("process.env: invalid environment variable: name cannot be empty")
 		case strings.ContainsRune(variable, 0):
 			return nil, fmt.Errorf("process.env: invalid environment variable %q: contains nul byte (\\x00)", name)
-		case seen[name] || name == "HOME" && value == "":
+		case seen[name]:
 			continue
 		}
 		seen[name] = true
-		home = home || name == "HOME"
-		if name == "PATH" {
-			if err := os.Setenv("PATH", value); err != nil {
-				return nil, err
-			}
+		if name == "HOME" && value == "" {
+			// As if it were not there: the last one of a name counts.
+			continue
 		}
 		out = append(out, variable)
 	}
 	slices.Reverse(out)
-	if !home {
-		out = append(out, "HOME="+userHome("/etc/passwd", uid))
-	}
 	return out, nil
+}
+
+// variable is the value of an environment's variable, empty without.
+func variable(env []string, name string) string {
+	for _, v := range env {
+		if value, found := strings.CutPrefix(v, name+"="); found {
+			return value
+		}
+	}
+	return ""
 }
 
 // userHome is the user's home directory according to passwd(5), "/" without.
@@ -212,7 +232,11 @@ func userHome(passwd string, uid int) string {
 		return "/"
 	}
 	defer file.Close()
-	lines := bufio.NewScanner(file)
+	return homeOf(file, uid)
+}
+
+func homeOf(passwd io.Reader, uid int) string {
+	lines := bufio.NewScanner(passwd)
 	for lines.Scan() {
 		fields := strings.Split(lines.Text(), ":")
 		if len(fields) >= 6 && fields[2] == strconv.Itoa(uid) {

@@ -9,26 +9,37 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+func TestSysctlPath(t *testing.T) {
+	for key, want := range map[string]string{
+		"net.ipv4.ip_forward":             "net/ipv4/ip_forward",
+		"net/ipv4/conf/eth0.1/forwarding": "net/ipv4/conf/eth0.1/forwarding",
+		"net.ipv4.conf.eth0/1.forwarding": "net/ipv4/conf/eth0.1/forwarding",
+		"single":                          "single",
+	} {
+		if got := sysctlPath(key); got != "/proc/sys/"+want {
+			t.Errorf("%s is %s, not %s", key, got, want)
+		}
+	}
+}
+
 func TestPrepareEnv(t *testing.T) {
-	// The look-up sets PATH; this has it put back.
-	t.Setenv("PATH", os.Getenv("PATH"))
-	got, err := prepareEnv([]string{"A=1", "PATH=/x", "A=2", "HOME=/h", "B=a=b"}, 0)
+	got, err := prepareEnv([]string{"A=1", "PATH=/x", "A=2", "HOME=/h", "B=a=b"})
 	must(t, err)
 	if diff := cmp.Diff([]string{"PATH=/x", "A=2", "HOME=/h", "B=a=b"}, got); diff != "" {
 		t.Error(diff)
 	}
-	if os.Getenv("PATH") != "/x" {
-		t.Error("PATH is not used for the look-up")
+	if variable(got, "PATH") != "/x" || variable(got, "PAT") != "" {
+		t.Error("variables are not found by their names")
 	}
 	for _, bad := range []string{"A", "=x", "A=\x00"} {
-		if _, err := prepareEnv([]string{bad}, 0); err == nil {
+		if _, err := prepareEnv([]string{bad}); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
-	empty, err := prepareEnv([]string{"HOME="}, 4242)
+	empty, err := prepareEnv([]string{"HOME=/h", "HOME="})
 	must(t, err)
-	if diff := cmp.Diff([]string{"HOME=/"}, empty); diff != "" {
-		t.Error(diff)
+	if len(empty) != 0 {
+		t.Errorf("an empty HOME is kept: %v", empty)
 	}
 }
 

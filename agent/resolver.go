@@ -6,11 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/vmruntime/vmruntime/protocol"
 )
@@ -21,9 +18,11 @@ type resolver struct {
 	udp *net.UDPConn
 	tcp net.Listener
 
-	mu     sync.Mutex
-	stream net.Conn
-	next   uint64
+	writing sync.Mutex
+	stream  net.Conn
+
+	mu   sync.Mutex
+	next uint64
 	// waiting are those who asked, by the query's ID.
 	waiting map[uint64]func(message []byte)
 }
@@ -50,9 +49,14 @@ func (a *agent) serveResolver(stream net.Conn, t protocol.Target) {
 	}
 	go r.serveUDP()
 	go r.serveTCP()
+	r.takeAnswers()
+}
+
+// takeAnswers hands the host's answers to who asked.
+func (r *resolver) takeAnswers() {
 	for {
 		var answer protocol.Query
-		if err := protocol.ReadMessage(stream, protocol.MaxQuery, &answer); err != nil {
+		if err := protocol.ReadMessage(r.stream, protocol.MaxQuery, &answer); err != nil {
 			return
 		}
 		if reply := r.take(answer.ID); reply != nil {
@@ -68,13 +72,7 @@ func (c *container) newResolver(stream net.Conn) (*resolver, error) {
 	}
 	defer inside.Close()
 	r := &resolver{stream: stream, waiting: map[uint64]func([]byte){}}
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine.
-		runtime.LockOSThread()
-		done <- r.listen(inside)
-	}()
-	if err := <-done; err != nil {
+	if err := inNetns(inside, r.listen); err != nil {
 		r.close()
 		return nil, fmt.Errorf("resolver: %w", err)
 	}
@@ -82,10 +80,7 @@ func (c *container) newResolver(stream net.Conn) (*resolver, error) {
 }
 
 // listen makes the sockets in the namespace.
-func (r *resolver) listen(ns *os.File) error {
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return os.NewSyscallError("setns", err)
-	}
+func (r *resolver) listen() error {
 	address, err := net.ResolveUDPAddr("udp", protocol.ResolverAddress)
 	if err != nil {
 		return err
@@ -106,14 +101,22 @@ func (r *resolver) close() {
 	}
 }
 
-// ask sends a query to the host.
+// ask sends a query to the host. reply must not wait for anybody: all others wait
+// for it.
 func (r *resolver) ask(message []byte, tcp bool, reply func([]byte)) {
+	query := protocol.Query{ID: r.await(reply), TCP: tcp, Message: message}
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	_ = protocol.WriteMessage(r.stream, query)
+}
+
+func (r *resolver) await(reply func([]byte)) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next++
 	delete(r.waiting, r.next-maxWaiting)
 	r.waiting[r.next] = reply
-	_ = protocol.WriteMessage(r.stream, protocol.Query{ID: r.next, TCP: tcp, Message: message})
+	return r.next
 }
 
 func (r *resolver) take(id uint64) func([]byte) {
@@ -137,46 +140,51 @@ func (r *resolver) serveUDP() {
 }
 
 func (r *resolver) serveTCP() {
+	slots := make(chan struct{}, maxConns)
 	for {
 		conn, err := r.tcp.Accept()
 		if err != nil {
 			return
 		}
-		go r.serveConn(conn)
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots }()
+			defer conn.Close()
+			for r.serveOne(conn) == nil {
+			}
+		}()
 	}
 }
 
-// resolverTimeout is how long the host may take to answer.
-const resolverTimeout = 20 * time.Second
+const (
+	// maxConns is how many connections are served at a time.
+	maxConns = 64
+	// resolverTimeout is how long the host may take to answer, and a client to
+	// ask and to read.
+	resolverTimeout = 20 * time.Second
+)
 
-// serveConn reads messages with their length before them (RFC 1035, 4.2.2). Who
-// has said all may still wait for answers.
-func (r *resolver) serveConn(conn net.Conn) {
-	defer conn.Close()
-	answers := make(chan []byte, maxWaiting)
-	asked := 0
-	ended := make(chan int, 1)
-	go func() {
-		for ; ; asked++ {
-			message, err := readDNS(conn)
-			if err != nil {
-				ended <- asked
-				return
-			}
-			r.ask(message, true, func(answer []byte) { answers <- answer })
+// serveOne reads a message with its length before it and writes what it is answered
+// (RFC 1035, 4.2.2).
+func (r *resolver) serveOne(conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(resolverTimeout)); err != nil {
+		return err
+	}
+	message, err := readDNS(conn)
+	if err != nil {
+		return err
+	}
+	answers := make(chan []byte, 1)
+	r.ask(message, true, func(answer []byte) { answers <- answer })
+	select {
+	case answer := <-answers:
+		if err := conn.SetDeadline(time.Now().Add(resolverTimeout)); err != nil {
+			return err
 		}
-	}()
-	for answered, all := 0, -1; answered != all; {
-		select {
-		case all = <-ended:
-		case answer := <-answers:
-			answered++
-			if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
-				return
-			}
-		case <-time.After(resolverTimeout):
-			return
-		}
+		_, err = conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...))
+		return err
+	case <-time.After(resolverTimeout):
+		return os.ErrDeadlineExceeded
 	}
 }
 

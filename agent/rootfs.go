@@ -14,6 +14,7 @@ import (
 // A rootfs is the container's file system while it is being made. What becomes
 // read-only at the end is kept open until then.
 type rootfs struct {
+	sources  taker
 	readOnly []*os.File
 	// hasDev is set when /dev is the container's own and was filled.
 	hasDev bool
@@ -21,26 +22,23 @@ type rootfs struct {
 
 // prepare makes the mounts and devices and moves into the root.
 func (r *rootfs) prepare(spec *specs.Spec) error {
-	root, err := openRoot(spec)
-	if err != nil {
+	root := r.sources.take("/")
+	defer root.Close()
+	if err := attachRoot(root, spec.Linux.RootfsPropagation); err != nil {
 		return fmt.Errorf("error preparing rootfs: %w", err)
 	}
-	defer root.Close()
 	for _, m := range spec.Mounts {
 		if err := r.mount(root, newMount(m)); err != nil {
 			return err
 		}
 	}
 	if r.hasDev = needsDev(spec.Mounts); r.hasDev {
-		if err := makeDev(root, spec.Linux.Devices); err != nil {
+		if err := r.makeDev(root, spec); err != nil {
 			return fmt.Errorf("configuring container /dev: %w", err)
 		}
 	}
 	if err := pivot(root); err != nil {
 		return fmt.Errorf("error jailing process inside rootfs: %w", err)
-	}
-	if err := applyPropagation(spec.Linux.RootfsPropagation); err != nil {
-		return err
 	}
 	if r.hasDev {
 		return reopenNull()
@@ -49,6 +47,9 @@ func (r *rootfs) prepare(spec *specs.Spec) error {
 }
 
 func (r *rootfs) mount(root *os.File, m mount) error {
+	if m.hasSource() {
+		m.source = r.sources.take(m.Source)
+	}
 	created, err := m.mountAt(root)
 	if err != nil || created == nil {
 		return err
@@ -79,61 +80,52 @@ func (r *rootfs) finish(spec *specs.Spec) error {
 			return fmt.Errorf("linux.readonlyPaths: %s: %w", path, err)
 		}
 	}
-	return maskPaths(spec.Linux.MaskedPaths)
+	if err := maskPaths(spec.Linux.MaskedPaths); err != nil {
+		return err
+	}
+	return applyPropagation(spec.Linux.RootfsPropagation)
 }
 
-// openRoot makes the root a mount of its own, which pivot_root(2) needs.
-func openRoot(spec *specs.Spec) (*os.File, error) {
-	flag := uintptr(unix.MS_SLAVE | unix.MS_REC)
-	if name := spec.Linux.RootfsPropagation; name != "" {
-		known, ok := rootPropagation(name)
+// makeDev makes the devices; in a user namespace, where that is not allowed, it
+// mounts those that the agent has made.
+func (r *rootfs) makeDev(root *os.File, spec *specs.Spec) error {
+	make := makeDevice
+	if hasNamespace(spec, specs.UserNamespace) {
+		make = func(root *os.File, device specs.LinuxDevice) error {
+			node := r.sources.take(device.Path)
+			defer node.Close()
+			return bindDevice(root, node, device)
+		}
+	}
+	for _, device := range allDevices(spec.Linux.Devices) {
+		if err := make(root, device); err != nil {
+			return fmt.Errorf("linux.devices: %s: %w", device.Path, err)
+		}
+	}
+	return makeDevLinks(root)
+}
+
+// attachRoot puts the container's root over this namespace's, where pivot_root(2)
+// finds it. Nothing of it spreads into the guest's own namespace.
+func attachRoot(root *os.File, propagation string) error {
+	flag := uintptr(unix.MS_SLAVE)
+	if propagation != "" {
+		known, ok := propagations[propagation]
 		if !ok {
-			return nil, fmt.Errorf("linux.rootfsPropagation: %q is unknown", name)
+			return fmt.Errorf("linux.rootfsPropagation: %q is unknown", propagation)
 		}
-		flag = known
-	}
-	if err := unix.Mount("", "/", "", flag, ""); err != nil {
-		return nil, fmt.Errorf("linux.rootfsPropagation: %w", err)
-	}
-	path := filepath.Clean(spec.Root.Path)
-	if err := privateParent(path, flag); err != nil {
-		return nil, err
-	}
-	if err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return nil, fmt.Errorf("root.path %q: %w", path, err)
-	}
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("root.path %q: %w", path, err)
-	}
-	return os.NewFile(uintptr(fd), path), nil
-}
-
-// rootPropagation reads linux.rootfsPropagation, which is always recursive.
-func rootPropagation(name string) (uintptr, bool) {
-	flag, ok := propagations[name]
-	return flag | unix.MS_REC, ok
-}
-
-// privateParent keeps the root's own mount from spreading into the guest's
-// namespace, and pivot_root(2) from refusing a shared parent.
-func privateParent(path string, flag uintptr) error {
-	if flag&unix.MS_SLAVE != 0 {
-		flag = unix.MS_SLAVE
-	} else {
-		flag = unix.MS_PRIVATE
-	}
-	for {
-		err := unix.Mount("", path, "", flag, "")
-		if err == nil {
-			return nil
+		// What others see of it comes last, see applyPropagation.
+		if known&unix.MS_SLAVE == 0 {
+			flag = unix.MS_PRIVATE
 		}
-		// EINVAL: this is no mount point, some directory above is.
-		if !errors.Is(err, unix.EINVAL) || path == "/" {
-			return fmt.Errorf("root.path: propagation of %q: %w", path, err)
-		}
-		path = filepath.Dir(path)
 	}
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("linux.rootfsPropagation: %w", err)
+	}
+	if err := setPropagation(root, flag|unix.MS_REC); err != nil {
+		return fmt.Errorf("linux.rootfsPropagation: %w", err)
+	}
+	return attachAt(root, "/")
 }
 
 // pivot makes root the root and gets rid of the old one. With "." for both the
@@ -163,14 +155,14 @@ func pivot(root *os.File) error {
 	return unix.Chdir("/")
 }
 
-// applyPropagation gives the new root the propagation that the spec asks for;
-// private and slave it has already.
+// applyPropagation gives the root, and all that is mounted in it, the propagation
+// that the spec asks for; private and slave it has already.
 func applyPropagation(name string) error {
-	flag, ok := rootPropagation(name)
-	if !ok || flag&(unix.MS_PRIVATE|unix.MS_SLAVE) != 0 {
+	flag := propagations[name]
+	if flag&(unix.MS_SHARED|unix.MS_UNBINDABLE) == 0 {
 		return nil
 	}
-	if err := unix.Mount("", "/", "", flag, ""); err != nil {
+	if err := unix.Mount("", "/", "", flag|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("linux.rootfsPropagation: %w", err)
 	}
 	return nil
@@ -189,12 +181,7 @@ func makeReadonly(path string) error {
 	if err := setMount(created, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
 		return err
 	}
-	target, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(target)
-	return attachMount(created, target)
+	return attachAt(created, path)
 }
 
 // maskPaths hides files behind /dev/null and directories behind one empty

@@ -95,7 +95,7 @@ func makeRootfs(t *testing.T, dir string) string {
 	body, err := os.ReadFile(busybox)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(rootfs, "bin/busybox"), body, 0o755))
-	for _, name := range []string{"sh", "cat", "sleep", "echo", "id", "ls", "tty", "stty", "env", "mount", "hostname", "true", "head", "dd", "ps", "kill", "grep", "readlink", "stat", "touch", "yes", "umask", "ip", "sha256sum"} {
+	for _, name := range []string{"sh", "cat", "sleep", "echo", "id", "ls", "tty", "stty", "env", "mount", "hostname", "true", "head", "dd", "ps", "kill", "grep", "readlink", "stat", "touch", "yes", "umask", "ip", "sha256sum", "tr", "cut", "uname", "mknod"} {
 		must(t, os.Symlink("busybox", filepath.Join(rootfs, "bin", name)))
 	}
 	must(t, os.WriteFile(filepath.Join(rootfs, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n"), 0o644))
@@ -135,6 +135,12 @@ func scenarios(t *testing.T, g *guest) {
 		{"many", testMany},
 		{"seccomp", testSeccomp},
 		{"exec format", testExecFormat},
+		{"user namespace", testUserNamespace},
+		{"user namespace, terminal", testUserNamespaceTerminal},
+		{"time namespace", testTimeNamespace},
+		{"personality", testPersonality},
+		{"affinity", testAffinity},
+		{"oom score", testOOMScore},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			outer := g.t
@@ -275,7 +281,7 @@ func testErrors(t *testing.T, g *guest) {
 		"linux.rootfsPropagation":  func(s *specs.Spec) { s.Linux.RootfsPropagation = "x" },
 		"process.user.gid: setgid": func(s *specs.Spec) { s.Process.User.GID = 0xffffffff },
 		"linux.devices: /dev/x":    func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} },
-		"user namespaces": func(s *specs.Spec) {
+		"linux.uidMappings": func(s *specs.Spec) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "user"})
 		},
 		"mount namespace": func(s *specs.Spec) { s.Linux.Namespaces = nil },
@@ -553,7 +559,9 @@ func testSeccomp(t *testing.T, g *guest) {
 	var filter []byte
 	for _, f := range []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_UNAME, Jf: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_UNAME, Jt: 1},
+		// Which the working directory is looked at with.
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_GETCWD, Jf: 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(unix.EPERM)},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},
 	} {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/hashicorp/yamux"
 	"golang.org/x/sys/unix"
 
 	"github.com/vmruntime/vmruntime/protocol"
@@ -20,7 +19,7 @@ func (a *agent) serve() error {
 	if err != nil {
 		return err
 	}
-	session, err := newSession(port)
+	session, err := newChannel(port)
 	if err != nil {
 		return err
 	}
@@ -28,13 +27,13 @@ func (a *agent) serve() error {
 	return nil
 }
 
-func (a *agent) serveSession(session *yamux.Session) {
+func (a *agent) serveSession(session *channel) {
 	for {
 		stream, err := session.AcceptStream()
 		if err != nil {
 			return
 		}
-		go guarded(func() { a.serveStream(stream) })
+		go guarded(func() { a.serveStream(session.output(stream)) })
 	}
 }
 
@@ -98,6 +97,16 @@ func (a *agent) answer(r protocol.Request) (protocol.Response, error) {
 		return protocol.Response{}, a.signal(*r.Signal)
 	case r.Resize != nil:
 		return protocol.Response{}, a.resize(*r.Resize)
+	case r.Stats != nil:
+		return a.stats(*r.Stats)
+	case r.OOM != nil:
+		return a.oom(*r.OOM)
+	case r.Update != nil:
+		return protocol.Response{}, a.on(r.Update.Container, func(c *container) error {
+			c.updating.Lock()
+			defer c.updating.Unlock()
+			return c.cgroup.update(r.Update.Resources)
+		})
 	case r.Network != nil:
 		return protocol.Response{}, a.setNetwork(r.Network)
 	case r.Processes != nil:
@@ -178,7 +187,8 @@ func (a *agent) wait(t protocol.Target) (protocol.Response, error) {
 		syncShare()
 	}
 	c.forget(t.Process)
-	return protocol.Response{Exit: &protocol.Exit{Code: p.code}}, nil
+	oom := t.Process == "" && p.code == 128+int(unix.SIGKILL) && c.lostToOOM() > 0
+	return protocol.Response{Exit: &protocol.Exit{Code: p.code, OOM: oom}}, nil
 }
 
 // syncShare writes back what the guest's cache holds of the share.
@@ -217,6 +227,23 @@ func (a *agent) processes(t protocol.Target) (protocol.Response, error) {
 	}
 	pids, err := c.pids()
 	return protocol.Response{Processes: pids}, err
+}
+
+func (a *agent) stats(t protocol.Target) (protocol.Response, error) {
+	c, err := a.find(t.Container)
+	if err != nil {
+		return protocol.Response{}, err
+	}
+	s, err := c.cgroup.stats()
+	return protocol.Response{Stats: &s}, err
+}
+
+func (a *agent) oom(o protocol.OOM) (protocol.Response, error) {
+	c, err := a.find(o.Container)
+	if err != nil {
+		return protocol.Response{}, err
+	}
+	return protocol.Response{Stats: &protocol.Stats{OOMKills: c.awaitOOM(o.Seen)}}, nil
 }
 
 // serve runs as a service of a stock guest, whose own PID 1 has done what the

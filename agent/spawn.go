@@ -7,9 +7,12 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/vmruntime/vmruntime/protocol"
@@ -18,12 +21,16 @@ import (
 // A launch is one stage to be started.
 type launch struct {
 	config stageConfig
-	// flags are the namespaces that the stage is cloned into.
+	// flags are the namespaces that the stage is cloned into, owned by the user
+	// namespace with these mappings if that is among them.
 	flags uintptr
-	// join are descriptors of the namespaces that the stage joins itself; pidNS
-	// it is born into.
-	join   []*os.File
-	pidNS  *os.File
+	users userMappings
+	// clocks are the offsets of the time namespace that it is born into.
+	clocks map[string]specs.LinuxTimeOffset
+	// born are the namespaces of others that it is born into; those that it joins
+	// by itself are among files, its descriptors from joinFD.
+	born   []namespace
+	files  []*os.File
 	cgroup cgroup
 	// exited is called after the end of the process.
 	exited func()
@@ -42,18 +49,25 @@ func (a *agent) spawn(l launch) (*process, error) {
 		return nil, err
 	}
 	defer closeAll(child)
+	if !p.terminal {
+		if err := l.users.own(child, l.config.Process.User.UID); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
 	theirs, err := p.openControl()
 	if err != nil {
 		p.close()
 		return nil, err
 	}
 	defer theirs.Close()
-	files := append(append(child, theirs), l.join...)
+	files := append(append(child, theirs), l.files...)
 	p.pid, err = a.reaper.spawn(func() (int, error) { return a.fork(l, files) }, func(status unix.WaitStatus) {
-		p.finish(exitCode(status))
 		l.exited()
+		p.finish(exitCode(status))
 	})
 	if err == nil {
+		setOOMScore(p.pid, l.config.Process.OOMScoreAdj)
 		theirs.Close()
 		closeAll(child)
 		err = p.prepare(l.config)
@@ -67,25 +81,20 @@ func (a *agent) spawn(l launch) (*process, error) {
 
 // fork starts the stage with files as its descriptors from 0.
 func (a *agent) fork(l launch, files []*os.File) (int, error) {
-	attr := &syscall.ProcAttr{
-		Dir: "/",
-		// The stage is short-lived and small.
-		Env: []string{"GOGC=off", "GOMAXPROCS=1"},
-		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: l.flags},
+	cgroupFD := -1
+	dir, err := l.cgroup.open()
+	if err != nil {
+		return 0, err
 	}
-	for _, file := range files {
-		attr.Files = append(attr.Files, file.Fd())
-	}
-	if l.cgroup.path != "" {
-		dir, err := os.Open(l.cgroup.path)
-		if err != nil {
-			return 0, fmt.Errorf("cgroup: %w", err)
-		}
+	if dir != nil {
 		defer dir.Close()
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(dir.Fd())
+		cgroupFD = int(dir.Fd())
 	}
-	pid, err := forkInto(l.pidNS, func() (int, error) {
-		return syscall.ForkExec(a.self, []string{l.config.title()}, attr)
+	pid, err := l.onThread(func() (int, error) {
+		if l.needsBareFork() {
+			return l.bareFork(a.self, files, cgroupFD).start()
+		}
+		return l.forkExec(a.self, files, cgroupFD)
 	})
 	runtime.KeepAlive(files)
 	if err != nil {
@@ -94,11 +103,53 @@ func (a *agent) fork(l launch, files []*os.File) (int, error) {
 	return pid, nil
 }
 
-// forkInto calls fork on a thread whose children are born into a pid namespace.
-// The thread is spoilt for anything else: it ends with the goroutine that never
-// unlocks it.
-func forkInto(pidNS *os.File, fork func() (int, error)) (int, error) {
-	if pidNS == nil {
+// stageEnv is for a process that is short-lived and small.
+var stageEnv = []string{"GOGC=off", "GOMAXPROCS=1"}
+
+func (l launch) forkExec(path string, files []*os.File, cgroupFD int) (int, error) {
+	attr := &syscall.ProcAttr{
+		Dir: "/",
+		Env: stageEnv,
+		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: l.flags},
+	}
+	for _, file := range files {
+		attr.Files = append(attr.Files, file.Fd())
+	}
+	if cgroupFD >= 0 {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, cgroupFD
+	}
+	if l.flags&unix.CLONE_NEWUSER != 0 {
+		l.users.apply(attr.Sys)
+	}
+	return syscall.ForkExec(path, []string{l.config.title()}, attr)
+}
+
+// needsBareFork tells what a fork of package syscall cannot do, see bareFork. It
+// shares no memory with a child that gets a new user namespace.
+func (l launch) needsBareFork() bool {
+	if len(l.clocks) > 0 && l.flags&unix.CLONE_NEWUSER == 0 {
+		return true
+	}
+	return slices.ContainsFunc(l.born, func(n namespace) bool { return n.kind != unix.CLONE_NEWPID })
+}
+
+func (l launch) bareFork(path string, files []*os.File, cgroupFD int) bareFork {
+	f := bareFork{path: path, name: l.config.title(), env: stageEnv, flags: uint64(l.flags), cgroup: cgroupFD, files: files}
+	for _, n := range l.born {
+		if n.kind != unix.CLONE_NEWPID {
+			f.join = append(f.join, n)
+			f.root = f.root || n.kind == unix.CLONE_NEWUSER
+		}
+	}
+	return f
+}
+
+// onThread calls fork on a thread whose children are born into a pid or a new time
+// namespace. The thread is spoilt for anything else: it ends with the goroutine
+// that never unlocks it.
+func (l launch) onThread(fork func() (int, error)) (int, error) {
+	i := slices.IndexFunc(l.born, func(n namespace) bool { return n.kind == unix.CLONE_NEWPID })
+	if i < 0 && len(l.clocks) == 0 {
 		return fork()
 	}
 	var pid int
@@ -107,12 +158,25 @@ func forkInto(pidNS *os.File, fork func() (int, error)) (int, error) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
-		if err = unix.Setns(int(pidNS.Fd()), unix.CLONE_NEWPID); err == nil {
+		if i >= 0 {
+			err = unix.Setns(int(l.born[i].file.Fd()), unix.CLONE_NEWPID)
+		}
+		if err == nil && len(l.clocks) > 0 {
+			err = unshareTime(l.clocks)
+		}
+		if err == nil {
 			pid, err = fork()
 		}
 	}()
 	<-done
 	return pid, err
+}
+
+// setOOMScore is a best effort: lowering it may not be allowed.
+func setOOMScore(pid int, score *int) {
+	if score != nil {
+		_ = writeFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), strconv.Itoa(*score))
+	}
 }
 
 // openControl makes the socket between agent and stage and returns the stage's

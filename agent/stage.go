@@ -26,7 +26,8 @@ const stageTitle = "vmagent: "
 
 const (
 	controlFD = 3
-	// joinFD is the first descriptor of the namespaces that an exec joins.
+	// joinFD is the first descriptor of the namespaces that an exec joins, or of
+	// the mounts that init begins with.
 	joinFD = 4
 )
 
@@ -42,6 +43,8 @@ const (
 type stageConfig struct {
 	Container protocol.Container `json:"container"`
 	Process   *specs.Process     `json:"process"`
+	// Personality is the container's, for all of its processes.
+	Personality *specs.LinuxPersonality `json:"personality,omitempty"`
 	// Exec is set for a further process in a container that exists.
 	Exec bool `json:"exec,omitempty"`
 	// Join are the kinds of namespaces whose descriptors begin at joinFD.
@@ -135,6 +138,10 @@ func (s *stage) run() error {
 		if err := s.waitForStart(); err != nil {
 			return err
 		}
+		if err := s.runHooks(startContainer, specs.StateCreated, env); err != nil {
+			return err
+		}
+		s.started = true
 	}
 	err = syscall.Exec(name, s.Process.Args, env)
 	return &os.PathError{Op: "exec", Path: name, Err: err}
@@ -166,11 +173,13 @@ func (s *stage) setUpInit() error {
 			return err
 		}
 	}
-	s.setOOMScore()
 	if err := setSysctls(spec.Linux.Sysctl); err != nil {
 		return err
 	}
 	if err := s.rootfs.prepare(spec); err != nil {
+		return err
+	}
+	if err := s.runHooks(createContainer, specs.StateCreating, s.Process.Env); err != nil {
 		return err
 	}
 	if s.Process.Cwd != "" {
@@ -192,7 +201,6 @@ func (s *stage) setUpInit() error {
 // setUpExec enters the container.
 func (s *stage) setUpExec() error {
 	s.joinKeyring()
-	s.setOOMScore()
 	if err := join(s.Join, joinFD); err != nil {
 		return err
 	}
@@ -209,13 +217,6 @@ func (s *stage) setUpExec() error {
 // best effort, like runc does it.
 func (s *stage) joinKeyring() {
 	_, _ = unix.KeyctlJoinSessionKeyring("_ses." + s.Container.ID)
-}
-
-// setOOMScore is a best effort too: lowering it may not be allowed.
-func (s *stage) setOOMScore() {
-	if score := s.Process.OOMScoreAdj; score != nil {
-		_ = writeFile("/proc/self/oom_score_adj", fmt.Sprint(*score))
-	}
 }
 
 func setNames(spec *specs.Spec) error {
@@ -236,12 +237,20 @@ func setNames(spec *specs.Spec) error {
 // are those of the writer's namespaces.
 func setSysctls(sysctls map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(sysctls)) {
-		path := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
-		if err := writeFile(path, sysctls[key]); err != nil {
+		if err := writeFile(sysctlPath(key), sysctls[key]); err != nil {
 			return fmt.Errorf("linux.sysctl: %s: %w", key, err)
 		}
 	}
 	return nil
+}
+
+// sysctlPath reads a name as sysctl(8) does: the first separator is the separator,
+// and the other one part of a name (net.ipv4.conf.eth0/1.forwarding).
+func sysctlPath(key string) string {
+	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
+		key = strings.NewReplacer(".", "/", "/", ".").Replace(key)
+	}
+	return "/proc/sys/" + key
 }
 
 func hasNamespace(spec *specs.Spec, kind specs.LinuxNamespaceType) bool {
@@ -249,7 +258,7 @@ func hasNamespace(spec *specs.Spec, kind specs.LinuxNamespaceType) bool {
 }
 
 // waitForStart holds init before its execve. Nothing but read and write is used
-// from here on, as a filter may be loaded.
+// from here on, as a filter may be loaded, unless there are hooks.
 func (s *stage) waitForStart() error {
 	if _, err := unix.Write(controlFD, []byte{saysReady}); err != nil {
 		return fmt.Errorf("report: %w", err)
@@ -257,6 +266,5 @@ func (s *stage) waitForStart() error {
 	if _, err := (controlReader{}).Read(make([]byte, 1)); err != nil {
 		return err
 	}
-	s.started = true
 	return nil
 }

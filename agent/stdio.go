@@ -166,6 +166,10 @@ func (p *process) output(stream net.Conn, file *os.File) {
 func (p *process) copyOutput(w io.Writer, file *os.File) {
 	buffer := make([]byte, copyBuffer)
 	for {
+		if err := moveOutput(w, file); err != nil {
+			file.Close()
+			return
+		}
 		n, err := file.Read(buffer)
 		if n > 0 {
 			if _, err := w.Write(buffer[:n]); err != nil {

@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/vmruntime/vmruntime/protocol"
 )
@@ -127,6 +130,7 @@ func TestVM(t *testing.T) {
 	t.Logf("guest's uptime at its first output: %s", strings.TrimPrefix(r.stdout.String(), "from the seed\n"))
 	scenarios(t, g)
 	t.Run("limits of the cgroup", func(t *testing.T) { g.t = t; testCgroup(t, g) })
+	t.Run("device filter", func(t *testing.T) { g.t = t; testDevices(t, g) })
 	m.channel.Close()
 	m.off(t, 20*time.Second)
 }
@@ -137,6 +141,33 @@ func testCgroup(t *testing.T, g *guest) {
 	want := "67108864\n32\n50000 100000\n61440000\n0::/\n"
 	if out := g.output(t, config); out != want {
 		t.Errorf("cgroup %q, want %q", out, want)
+	}
+	// Its own cgroup, where it cannot mount any.
+	config = g.config(shell("cat /sys/fs/cgroup/pids.max; mkdir /sys/fs/cgroup/x 2>/dev/null || echo read-only"))
+	config.Spec.Linux.Resources = testResources()
+	mapped(config.Spec)
+	config.Spec.Linux.Namespaces = slices.DeleteFunc(config.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace })
+	if out := g.output(t, config); out != "32\nread-only\n" {
+		t.Errorf("cgroup without a namespace: %q", out)
+	}
+}
+
+// testDevices: a container may make any node, and open those that it is given.
+func testDevices(t *testing.T, g *guest) {
+	major, minor := int64(1), int64(11)
+	for want, rules := range map[string][]specs.LinuxDeviceCgroup{
+		"null denied":    {{Access: "rwm"}},
+		"null kmsg":      {{Access: "rwm"}, {Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "rw"}},
+		"null kmsg port": {{Allow: true, Access: "rwm"}},
+	} {
+		config := g.config(shell("cd /dev; mknod k c 1 11 && mknod p c 1 4 || exit; out=null; true > null || exit; (true > k) 2>/dev/null && out=\"$out kmsg\" || out=\"$out denied\"; (true > p) 2>/dev/null && out=\"$out port\"; echo $out"))
+		config.Spec.Linux.Resources = &specs.LinuxResources{Devices: rules}
+		config.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/kmsg", Type: "c", Major: 1, Minor: 11}}
+		capabilities := []string{"CAP_MKNOD", "CAP_SYS_RAWIO", "CAP_SYSLOG"}
+		config.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: capabilities, Effective: capabilities, Permitted: capabilities}
+		if out := g.output(t, config); out != want+"\n" {
+			t.Errorf("%q, want %q", out, want)
+		}
 	}
 }
 

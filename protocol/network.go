@@ -41,9 +41,11 @@ type Interface struct {
 	NIC  int    `json:"nic"`
 	Name string `json:"name"`
 	// MAC is the hardware address in its usual notation.
-	MAC       string         `json:"mac"`
-	MTU       int            `json:"mtu"`
-	Up        bool           `json:"up"`
+	MAC string `json:"mac"`
+	MTU int    `json:"mtu"`
+	Up  bool   `json:"up"`
+	// NoIPv6 switches IPv6 off.
+	NoIPv6    bool           `json:"noIPv6,omitempty"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 }
 
@@ -56,6 +58,9 @@ type Route struct {
 	Gateway netip.Addr `json:"gateway,omitzero"`
 	Source  netip.Addr `json:"source,omitzero"`
 	Metric  int        `json:"metric,omitempty"`
+	// MTU and AdvMSS are the route's own, in bytes, 0 where it has none.
+	MTU    int `json:"mtu,omitempty"`
+	AdvMSS int `json:"advMSS,omitempty"`
 	// Scope is a number of rtnetlink(7): 0 is universe, 253 the link.
 	Scope int `json:"scope,omitempty"`
 	// OnLink says that the gateway is reached directly, whatever the addresses.

@@ -47,15 +47,30 @@ const (
 type Container struct {
 	// ID is the container's name in every later request.
 	ID string `json:"id"`
+	// Bundle is a directory of the host, which hooks are told.
+	Bundle string `json:"bundle,omitempty"`
 	// Spec is the bundle's config.json, its root.path and the sources of its
 	// bind mounts rewritten to paths below [ShareDir].
 	Spec *specs.Spec `json:"spec"`
+	// Disks are block devices of the host, in the order of [DiskSerial].
+	Disks []Disk `json:"disks,omitempty"`
 	// Seccomp is the compiled filter: an array of struct sock_filter
 	// (8 bytes each, host byte order), empty for none.
 	Seccomp []byte `json:"seccomp,omitempty"`
 	// SeccompFlags are SECCOMP_FILTER_FLAG_* of seccomp(2).
 	SeccompFlags uint `json:"seccompFlags,omitempty"`
 }
+
+// Disk is a block device that the container has at Path, which is one of its
+// linux.devices. Its numbers are the guest's to choose.
+type Disk struct {
+	Path string `json:"path"`
+	// Access is what the container may do with it: of the letters r, w and m.
+	Access string `json:"access"`
+}
+
+// DiskSerial is the serial number of the VM's i-th disk, by which the guest finds it.
+func DiskSerial(i int) string { return fmt.Sprintf("vmruntime-disk-%d", i) }
 
 // Request is one call of the host. Exactly one field is set.
 type Request struct {
@@ -70,6 +85,9 @@ type Request struct {
 	Stdio     *Stdio     `json:"stdio,omitempty"`
 	Processes *Target    `json:"processes,omitempty"`
 	Network   *Network   `json:"network,omitempty"`
+	Update    *Update    `json:"update,omitempty"`
+	Stats     *Target    `json:"stats,omitempty"`
+	OOM       *OOM       `json:"oom,omitempty"`
 	Resolver  *Target    `json:"resolver,omitempty"`
 }
 
@@ -79,6 +97,8 @@ type Response struct {
 	Hello     *Hello `json:"hello,omitempty"`
 	Exit      *Exit  `json:"exit,omitempty"`
 	Processes []int  `json:"processes,omitempty"`
+	// Stats answers OOM as well, with nothing but the count.
+	Stats *Stats `json:"stats,omitempty"`
 }
 
 // Hello opens the conversation; each side tells what it is. The guest does nothing
@@ -104,8 +124,8 @@ const EntropySize = 32
 //
 // As a request, Created waits until the container of the seed is set up up to
 // its execve and tells the error if that failed; Start lets init run; Wait
-// answers once the process has ended and its output is handed over; Processes
-// lists the container's pids as the guest counts them.
+// answers once the process has ended and its output is handed over; Stats tells
+// what the guest's cgroup says; Processes lists the container's pids as the guest counts them.
 type Target struct {
 	Container string `json:"container"`
 	Process   string `json:"process,omitempty"`
@@ -123,6 +143,12 @@ type Signal struct {
 	Target
 	Signal int  `json:"signal"`
 	All    bool `json:"all,omitempty"`
+}
+
+// Update changes the limits of a container: those that Resources has.
+type Update struct {
+	Container string                `json:"container"`
+	Resources *specs.LinuxResources `json:"resources"`
 }
 
 // Resize sets the window size of a process that has a terminal, in characters.
@@ -144,6 +170,9 @@ type Stdio struct {
 // killed it.
 type Exit struct {
 	Code int `json:"code"`
+	// OOM says that the container's init was killed, and processes of the container
+	// for want of memory.
+	OOM bool `json:"oom,omitempty"`
 }
 
 // Check compares a peer's Hello with ours.

@@ -24,8 +24,9 @@ var (
 		"9pnet_virtio",
 	}
 	optional = []string{"virtio_net", "virtio_rng", "virtio_balloon", "overlay"}
-	// onDemand are optional, and loaded where the seed asks for them.
-	onDemand = []string{"virtiofs"}
+	// onDemand are optional, and loaded where the seed or a container's device asks
+	// for them.
+	onDemand = []string{"virtiofs", "fuse", "tun"}
 )
 
 // module is a kernel module as the guest loads it: unpacked.
