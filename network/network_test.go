@@ -2,16 +2,23 @@ package network
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/vmruntime/vmruntime/protocol"
@@ -169,42 +176,66 @@ func openFrames(t *testing.T, name string, kind uint16) int {
 	return fd
 }
 
-// Answers to the namespace's own DNS queries stay in it.
+// Answers to the namespace's own DNS queries stay in it, once an engine resolves there.
 func TestAnswersStay(t *testing.T) {
-	enterNamespace(t)
-	addVeth(t, "eth0")
-	addVeth(t, "tap0")
-	n := NewNamespace([]string{"tap0", "peer-tap0", "peer-eth0"})
-	_, err := n.Read("c")
-	must(t, err)
-	must(t, n.Connect())
-	must(t, LocalPorts())
-	from, to := openFrames(t, "peer-eth0", unix.ETH_P_IP), openFrames(t, "peer-tap0", unix.ETH_P_IP)
-	for _, test := range []struct {
-		name                string
-		source, destination uint16
-		stays               bool
+	for name, version := range map[string]struct {
+		kind     uint16
+		ports    int
+		datagram func(source, destination uint16) []byte
 	}{
-		{"answer to the namespace", 53, 61440, true},
-		{"answer to its last port", 53, 65535, true},
-		{"answer to the guest", 53, 60999, false},
-		{"other traffic to such a port", 80, 61440, false},
+		"IPv4": {unix.ETH_P_IP, 34, datagram},
+		"IPv6": {unix.ETH_P_IPV6, 54, datagram6},
 	} {
-		_, err := unix.Write(from, datagram(test.source, test.destination))
-		must(t, err)
-		// It shows that nothing is on its way any more.
-		_, err = unix.Write(from, datagram(1, 1))
-		must(t, err)
-		got := make([]byte, 100)
-		_, err = unix.Read(to, got)
-		must(t, err)
-		if stayed := binary.BigEndian.Uint16(got[34:]) == 1; stayed != test.stays {
-			t.Errorf("%s stays: %v", test.name, stayed)
-		}
-		if !test.stays {
-			_, err = unix.Read(to, got)
+		t.Run(name, func(t *testing.T) {
+			enterNamespace(t)
+			addVeth(t, "eth0")
+			addVeth(t, "tap0")
+			n := NewNamespace([]string{"tap0", "peer-tap0", "peer-eth0"})
+			_, err := n.Read("c")
 			must(t, err)
-		}
+			must(t, n.Connect())
+			from, to := openFrames(t, "peer-eth0", version.kind), openFrames(t, "peer-tap0", version.kind)
+			// arrives tells whether it comes out at the tap. What follows shows that
+			// nothing is on its way any more.
+			arrives := func(source, destination uint16) bool {
+				t.Helper()
+				for _, frame := range [][]byte{version.datagram(source, destination), version.datagram(1, 1)} {
+					_, err := unix.Write(from, frame)
+					must(t, err)
+				}
+				for count := 0; ; {
+					got := make([]byte, 100)
+					_, err := unix.Read(to, got)
+					must(t, err)
+					switch binary.BigEndian.Uint16(got[version.ports:]) {
+					case 1:
+						return count > 0
+					case source:
+						count++
+					}
+				}
+			}
+			if !arrives(dnsPort, 61440) {
+				t.Error("without an engine's resolver answers stay")
+			}
+			must(t, n.KeepAnswers())
+			// Another time nothing is added.
+			must(t, n.KeepAnswers())
+			for _, test := range []struct {
+				name                string
+				source, destination uint16
+				arrives             bool
+			}{
+				{"answer to the namespace", dnsPort, 61440, false},
+				{"answer to its last port", dnsPort, 65535, false},
+				{"answer to the guest", dnsPort, 60999, true},
+				{"other traffic to such a port", 80, 61440, true},
+			} {
+				if got := arrives(test.source, test.destination); got != test.arrives {
+					t.Errorf("%s arrives at the guest: %v", test.name, got)
+				}
+			}
+		})
 	}
 }
 
@@ -216,17 +247,113 @@ func datagram(source, destination uint16) []byte {
 	return append(frame, make([]byte, 60-len(frame))...)
 }
 
+// datagram6 is the same over IPv6.
+func datagram6(source, destination uint16) []byte {
+	frame := append(make([]byte, 12), 0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, unix.IPPROTO_UDP, 64)
+	frame = append(frame, make([]byte, 32)...)
+	frame = binary.BigEndian.AppendUint16(frame, source)
+	frame = binary.BigEndian.AppendUint16(frame, destination)
+	return append(frame, 0, 8, 0, 0)
+}
+
+// An interface that changes, and one that left and came back, stays connected.
+func TestConnectAgain(t *testing.T) {
+	enterNamespace(t)
+	eth0, tap := addVeth(t, "eth0"), addVeth(t, "tap0")
+	n := NewNamespace([]string{"tap0", "peer-tap0", "peer-eth0"})
+	connect := func() {
+		t.Helper()
+		_, err := n.Read("c")
+		must(t, err)
+		must(t, n.Connect())
+	}
+	connect()
+	must(t, netlink.LinkSetMTU(eth0, 1300))
+	connect()
+	tap, err := netlink.LinkByName(tap.Attrs().Name)
+	must(t, err)
+	if tap.Attrs().MTU != 1300 {
+		t.Errorf("the tap's MTU is %d", tap.Attrs().MTU)
+	}
+	must(t, removeIngress(eth0))
+	connect()
+	if !hasIngress(eth0) {
+		t.Error("an interface without rules stays so")
+	}
+}
+
+// A namespace of others is found as it was.
+func TestForeign(t *testing.T) {
+	enterNamespace(t)
+	eth0 := addVeth(t, "eth0")
+	other := addVeth(t, "eth1")
+	must(t, netlink.QdiscAdd(ingress(other)))
+	const name, another = "vmr00112233440", "vmr00112233450"
+	before, err := Inspect(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), []string{name})
+	must(t, err)
+	must(t, MakeTaps(before.Taps))
+	if _, err := Inspect(before.Path, []string{another}); !errors.Is(err, ErrOccupied) {
+		t.Errorf("a VM's namespace: %v", err)
+	}
+	n := NewNamespace([]string{name, "peer-eth0", "eth1", "peer-eth1"})
+	_, err = n.Read("c")
+	must(t, err)
+	must(t, n.Connect())
+	must(t, n.KeepAnswers())
+	must(t, MakeTaps([]string{another}))
+	must(t, before.Release())
+	if !hasIngress(eth0) {
+		t.Error("the rules of a VM that runs are removed")
+	}
+	must(t, removeTaps([]string{another}))
+	must(t, before.Release())
+	if hasIngress(eth0) || !hasIngress(other) {
+		t.Errorf("ingress rules remain: %v, those of others: %v", hasIngress(eth0), hasIngress(other))
+	}
+	after, err := Inspect(before.Path, before.Taps)
+	must(t, err)
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+	// What an engine leaves of a namespace that it has removed.
+	after.Path = filepath.Join(t.TempDir(), "netns")
+	must(t, os.WriteFile(after.Path, nil, 0o600))
+	must(t, after.Release())
+}
+
+// Taps come from where QEMU is.
+func TestFetchTaps(t *testing.T) {
+	enterNamespace(t)
+	const name = "vmr00112233440"
+	sleep := exec.Command("sleep", "60")
+	sleep.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	must(t, sleep.Start())
+	t.Cleanup(func() {
+		_ = sleep.Process.Kill()
+		_ = sleep.Wait()
+	})
+	there, err := netns.GetFromPid(sleep.Process.Pid)
+	must(t, err)
+	defer there.Close()
+	must(t, inside(there, func() error { return MakeTaps([]string{name}) }))
+	must(t, FetchTaps(sleep.Process.Pid, []string{name}))
+	link, err := netlink.LinkByName(name)
+	must(t, err)
+	if link.Type() != "tuntap" {
+		t.Errorf("it is a %s", link.Type())
+	}
+	if err := FetchTaps(sleep.Process.Pid, []string{name}); err == nil {
+		t.Error("a tap that is not there is no error")
+	}
+}
+
 func TestWatch(t *testing.T) {
 	enterNamespace(t)
 	done := make(chan struct{})
 	changes, err := Watch(done)
 	must(t, err)
 	addVeth(t, "eth0", "10.0.0.2/24")
-	select {
-	case <-changes:
-	case <-time.After(10 * time.Second):
-		t.Error("a new interface is not told")
-	}
+	told(t, changes)
 	close(done)
 	for end := time.After(10 * time.Second); ; {
 		select {
@@ -237,5 +364,42 @@ func TestWatch(t *testing.T) {
 		case <-end:
 			t.Fatal("it goes on when it is done")
 		}
+	}
+}
+
+// That changes got lost is told, and later ones are as well.
+func TestWatchOverrun(t *testing.T) {
+	enterNamespace(t)
+	eth0 := addVeth(t, "eth0")
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, watched...)
+	must(t, err)
+	defer socket.Close()
+	must(t, socket.SetReceiveBufferSize(1, false))
+	for i := range 100 {
+		must(t, netlink.LinkSetMTU(eth0, 1300+i%2))
+	}
+	if _, _, err := socket.Receive(); !errors.Is(err, unix.ENOBUFS) {
+		t.Fatalf("the buffer does not overflow: %v", err)
+	}
+	for i := range 100 {
+		must(t, netlink.LinkSetMTU(eth0, 1300+i%2))
+	}
+	changes := follow(socket)
+	for i := range 3 {
+		told(t, changes)
+		must(t, netlink.LinkSetMTU(eth0, 1200+i))
+	}
+	told(t, changes)
+}
+
+func told(t *testing.T, changes <-chan struct{}) {
+	t.Helper()
+	select {
+	case _, open := <-changes:
+		if !open {
+			t.Fatal("nothing is told any more")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("a change is not told")
 	}
 }

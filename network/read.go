@@ -4,10 +4,12 @@ package network
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -24,17 +26,37 @@ type Namespace struct {
 	// connected those that are connected.
 	nics      map[int]int
 	connected map[int]bool
+	// resolves is set by KeepAnswers.
+	resolves bool
 }
 
 // NewNamespace is the namespace of a VM with these taps.
 func NewNamespace(taps []string) *Namespace {
-	return &Namespace{taps, map[int]int{}, map[int]bool{}}
+	return &Namespace{Taps: taps, nics: map[int]int{}, connected: map[int]bool{}}
 }
 
 // Read tells what an engine has put into the namespace: its interfaces but lo and
 // the VM's taps, with addresses, routes and static neighbours. Each gets a NIC and
 // keeps it.
-func (n *Namespace) Read(container string) (protocol.Network, error) {
+func (n *Namespace) Read(container string) (found protocol.Network, err error) {
+	for range attempts {
+		if found, err = n.readOnce(container); err == nil || !changing(err) {
+			break
+		}
+	}
+	return found, err
+}
+
+// attempts is how often a namespace is read that changes meanwhile.
+const attempts = 10
+
+// changing tells that something came or went between two looks.
+func changing(err error) bool {
+	var notFound netlink.LinkNotFoundError
+	return errors.Is(err, netlink.ErrDumpInterrupted) || errors.Is(err, unix.ENODEV) || errors.As(err, &notFound)
+}
+
+func (n *Namespace) readOnce(container string) (protocol.Network, error) {
 	found := protocol.Network{Container: container}
 	links, err := n.interfaces()
 	if err != nil {
@@ -99,7 +121,10 @@ func (n *Namespace) free() (int, bool) {
 
 func (n *Namespace) read(link netlink.Link, into *protocol.Network) error {
 	a := link.Attrs()
-	i := protocol.Interface{NIC: n.nics[a.Index], Name: a.Name, MAC: a.HardwareAddr.String(), MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
+	i := protocol.Interface{
+		NIC: n.nics[a.Index], Name: a.Name, MAC: a.HardwareAddr.String(), MTU: a.MTU, Up: a.Flags&net.FlagUp != 0,
+		NoIPv6: noIPv6(a.Name),
+	}
 	addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("addresses: %w", err)
@@ -133,10 +158,16 @@ func (n *Namespace) read(link netlink.Link, into *protocol.Network) error {
 	return nil
 }
 
+// noIPv6 tells that IPv6 is switched off, as engines do where they have no address.
+func noIPv6(name string) bool {
+	text, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6")
+	return err == nil && string(text) == "1\n"
+}
+
 // toRoute leaves out what the guest's kernel makes by itself: the routes that
-// come with addresses.
+// come with addresses, and those that routers advertise.
 func toRoute(name string, r netlink.Route) (protocol.Route, bool) {
-	if r.Protocol == unix.RTPROT_KERNEL || r.Table != unix.RT_TABLE_MAIN || r.Type != unix.RTN_UNICAST {
+	if r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA || r.Table != unix.RT_TABLE_MAIN || r.Type != unix.RTN_UNICAST {
 		return protocol.Route{}, false
 	}
 	if r.Dst == nil {
@@ -147,7 +178,7 @@ func toRoute(name string, r netlink.Route) (protocol.Route, bool) {
 	}
 	route := protocol.Route{
 		Interface: name, Destination: toPrefix(r.Dst), Metric: r.Priority, Scope: int(r.Scope),
-		OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0,
+		MTU: r.MTU, AdvMSS: r.AdvMSS, OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0,
 	}
 	if gateway, ok := netip.AddrFromSlice(r.Gw); ok {
 		route.Gateway = gateway.Unmap()
