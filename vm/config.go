@@ -66,9 +66,14 @@ type Config struct {
 	Initramfs string `json:"initramfs"`
 	Cmdline   string `json:"cmdline"`
 
-	// Taps are the host's ends of the NICs, in the order of their numbers; libvirt
-	// makes them in its own network namespace.
-	Taps []string `json:"taps,omitempty"`
+	// Taps are the host's ends of the NICs, in the order of their numbers. libvirt
+	// makes them in its own network namespace, unless TapsMade says that they are
+	// there already.
+	Taps     []string `json:"taps,omitempty"`
+	TapsMade bool     `json:"tapsMade,omitempty"`
+	// Disks are block devices of the host that the guest gets; such a machine is
+	// no clone.
+	Disks []Disk `json:"disks,omitempty"`
 	// Share is the directory that the guest sees.
 	Share string `json:"share"`
 	// Transport carries the share. Under Virtiofs the guest's RAM is shared with
@@ -95,3 +100,12 @@ type Metadata struct {
 	Image       string            `json:"image,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
+
+// A Disk is a block device of the host.
+type Disk struct {
+	Path     string `json:"path"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// MaxDisks is how many disks a machine has slots for.
+const MaxDisks = 16

@@ -26,6 +26,8 @@ const (
 	slotRNG    = 5
 	// The first NIC's; the others follow.
 	slotNIC = 6
+	// The first disk's; the others follow.
+	slotDisk = slotNIC + protocol.MaxInterfaces
 )
 
 // DomainXML describes the machine to libvirt
@@ -142,11 +144,11 @@ func devices(c Config) *libvirtxml.DomainDeviceList {
 		Emulator:    c.Emulator,
 		Controllers: controllers(),
 		Filesystems: []libvirtxml.DomainFilesystem{shareDevice(c)},
-		Disks:       []libvirtxml.DomainDisk{seedDevice(c.Seed)},
+		Disks:       append([]libvirtxml.DomainDisk{seedDevice(c.Seed)}, disks(c.Disks)...),
 		Channels:    []libvirtxml.DomainChannel{agentChannel(c.AgentSocket)},
 		Serials:     []libvirtxml.DomainSerial{console(c.ConsoleSocket)},
 		RNGs:        []libvirtxml.DomainRNG{rng()},
-		Interfaces:  nics(c.Taps),
+		Interfaces:  nics(c),
 		MemBalloon:  &libvirtxml.DomainMemBalloon{Model: "none"},
 	}
 }
@@ -206,6 +208,27 @@ func seedDevice(path string) libvirtxml.DomainDisk {
 	}
 }
 
+// disks go past the host's page cache: the host may look at what the guest has
+// written.
+func disks(list []Disk) []libvirtxml.DomainDisk {
+	var devices []libvirtxml.DomainDisk
+	for i, d := range list {
+		device := libvirtxml.DomainDisk{
+			Device:  "disk",
+			Driver:  &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw", Cache: "none"},
+			Source:  &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: d.Path}},
+			Target:  &libvirtxml.DomainDiskTarget{Dev: fmt.Sprintf("vd%c", 'b'+i), Bus: "virtio"},
+			Serial:  protocol.DiskSerial(i),
+			Address: slot(slotDisk + uint(i)),
+		}
+		if d.ReadOnly {
+			device.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
+		}
+		devices = append(devices, device)
+	}
+	return devices
+}
+
 // agentChannel lets QEMU connect to a listening shim, so that the host's end is
 // there before the guest looks.
 func agentChannel(path string) libvirtxml.DomainChannel {
@@ -231,13 +254,17 @@ func socket(path string) *libvirtxml.DomainChardevSource {
 
 // nics have no boot ROM. Their addresses tell them apart in the guest, which takes
 // over those of the interfaces that they stand for.
-func nics(taps []string) []libvirtxml.DomainInterface {
+func nics(c Config) []libvirtxml.DomainInterface {
 	var list []libvirtxml.DomainInterface
-	for i, tap := range taps {
+	managed := ""
+	if c.TapsMade {
+		managed = "no"
+	}
+	for i, tap := range c.Taps {
 		list = append(list, libvirtxml.DomainInterface{
 			MAC:     &libvirtxml.DomainInterfaceMAC{Address: net.HardwareAddr(protocol.NICAddress(i)).String()},
 			Source:  &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}},
-			Target:  &libvirtxml.DomainInterfaceTarget{Dev: tap},
+			Target:  &libvirtxml.DomainInterfaceTarget{Dev: tap, Managed: managed},
 			Model:   &libvirtxml.DomainInterfaceModel{Type: "virtio"},
 			ROM:     &libvirtxml.DomainROM{Enabled: "no"},
 			Address: slot(slotNIC + uint(i)),

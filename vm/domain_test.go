@@ -55,6 +55,7 @@ func TestDomainXML(t *testing.T) {
 		"virtiofs": func(c *Config) {
 			c.Transport, c.ShareSocket = Virtiofs, "/run/vmruntime-vm/0123456789ab/share.sock"
 		},
+		"disks":      func(c *Config) { c.Disks = []Disk{{Path: "/dev/sdb"}, {Path: "/dev/sdc", ReadOnly: true}} },
 		"odd-memory": func(c *Config) { c.Memory = 200<<20 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -77,6 +77,7 @@ func Blank(c Config) Config {
 	c.Name, c.UUID, c.Title, c.Metadata = "", "", "", Metadata{}
 	c.EmulatorEnv = nil
 	c.MemoryFile, c.Clone = "", false
+	c.TapsMade, c.Disks = false, nil
 	c.Taps = slices.Clone(c.Taps)
 	for i := range c.Taps {
 		c.Taps[i] = ""

@@ -120,8 +120,7 @@ func (l *TemplateLock) prune(t Template) error {
 func (t Template) replaced(by Template) bool {
 	a, b := t.Machine, by.Machine
 	return a.Kernel == b.Kernel && a.Emulator == b.Emulator &&
-		a.Accelerator == b.Accelerator && a.Memory == b.Memory && a.VCPUs == b.VCPUs &&
-		len(a.Taps) == len(b.Taps)
+		a.Accelerator == b.Accelerator && a.Memory == b.Memory && a.VCPUs == b.VCPUs
 }
 
 func (t Template) orphaned() bool {

@@ -4,6 +4,7 @@
 //
 //	vmruntime-shim run DIR ID        started by vmruntime create and run
 //	vmruntime-shim template          started by vmruntime to build a template
+//	vmruntime-shim oom               started by a shim to be killed
 //	vmruntime-shim probe EMULATOR    has libvirt learn what the emulator can do
 package main
 
@@ -27,6 +28,8 @@ func main() {
 		shim.Main(version.Build(), libvirt{})
 	case len(os.Args) >= 2 && os.Args[1] == shim.TemplateWord:
 		os.Exit(shim.BuildTemplate(libvirt{}))
+	case len(os.Args) == 2 && os.Args[1] == shim.OOMWord:
+		os.Exit(shim.Victim())
 	case len(os.Args) == 3 && os.Args[1] == "probe":
 		if err := driver.Probe(os.Args[2], vm.TCG); err != nil {
 			fmt.Fprintln(os.Stderr, "vmruntime-shim:", err)
@@ -42,6 +45,8 @@ func main() {
 type libvirt struct{}
 
 func (libvirt) Version() (uint32, error) { return driver.Version() }
+
+func (libvirt) Trim() { driver.Trim() }
 
 // Boot keeps a nil *driver.Machine from becoming a shim.Machine that is not nil.
 func (libvirt) Boot(uri, root string, c vm.Config) (shim.Machine, error) {
