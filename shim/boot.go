@@ -36,6 +36,7 @@ type booted struct {
 var (
 	errOff       = errors.New("templates are off")
 	errVirtiofs  = errors.New("virtiofs shares the machine's memory, which a clone's is not")
+	errDisks     = errors.New("the machine has disks, which a template's has not")
 	errLargeSeed = errors.New("the seed is larger than a template's")
 )
 
@@ -49,16 +50,29 @@ func boot(ctx context.Context, d Driver, p Plan) (booted, error) {
 	if ctx.Err() != nil {
 		return booted{}, why
 	}
-	m, conn, err := launch(ctx, d, p.URI, p.Dir, p.Machine)
+	m, conn, err := p.launch(ctx, d, p.Machine)
 	if err != nil {
 		return booted{}, err
 	}
 	return booted{m, conn, cold(why)}, nil
 }
 
+// launch starts the plan's machine, changed to c, in the container's cgroup.
+func (p Plan) launch(ctx context.Context, d Driver, c vm.Config) (*machine, net.Conn, error) {
+	m, conn, err := launch(ctx, d, p.URI, p.Dir, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := p.adopt(m); err != nil {
+		conn.Close()
+		return nil, nil, errors.Join(err, m.Destroy())
+	}
+	return m, conn, nil
+}
+
 func cold(why error) Start {
 	missing := errors.Is(why, vm.ErrNoTemplate) || errors.Is(why, vm.ErrStale)
-	ordinary := errors.Is(why, errOff) || errors.Is(why, errVirtiofs) || errors.Is(why, errLargeSeed)
+	ordinary := errors.Is(why, errOff) || errors.Is(why, errVirtiofs) || errors.Is(why, errDisks) || errors.Is(why, errLargeSeed)
 	return Start{
 		Cold:  why.Error(),
 		Build: missing || errors.Is(why, vm.ErrDamaged),
@@ -69,6 +83,9 @@ func cold(why error) Start {
 func clone(ctx context.Context, d Driver, p Plan) (booted, error) {
 	if p.Machine.Transport == vm.Virtiofs {
 		return booted{}, errVirtiofs
+	}
+	if len(p.Machine.Disks) > 0 {
+		return booted{}, errDisks
 	}
 	if p.Template == "" {
 		return booted{}, errOff
@@ -89,7 +106,7 @@ func clone(ctx context.Context, d Driver, p Plan) (booted, error) {
 	config.MemoryFile, config.Clone = t.MemoryFile(), true
 	// It has been unpacked: QEMU need not keep a copy in its own memory.
 	config.Initramfs = ""
-	m, conn, err := launch(ctx, d, p.URI, p.Dir, config)
+	m, conn, err := p.launch(ctx, d, config)
 	if err != nil {
 		return booted{}, fmt.Errorf("clone of %s: %w", t.Dir, err)
 	}

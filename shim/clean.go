@@ -45,53 +45,80 @@ func identity(root, id string) [sha256.Size]byte {
 // endTimeout bounds how long a killed process may take to go.
 const endTimeout = 10 * time.Second
 
-// Clean ends whatever is left of a container: shim, QEMU, domain, mounts and
-// files. It is safe to call twice, and for a container that never was. It needs
+// Clean ends whatever is left of a container: shim, QEMU, domain, cgroup, mounts
+// and files. It is safe to call twice, and for a container that never was. It needs
 // no state: what belongs to the container is told by its command line.
 func Clean(ctx context.Context, root, id string) error {
 	dir := Dir(root, id)
 	if err := End(root, id); err != nil {
 		return err
 	}
-	if err := removeDir(dir); err != nil {
+	if err := cleanDir(dir); err != nil {
 		return fmt.Errorf("container %s: %w", id, err)
 	}
 	return ctx.Err()
 }
 
+// cleanDir gives back what the files in dir tell of before it removes them: another
+// attempt needs them.
+func cleanDir(dir string) error {
+	if err := errors.Join(leaveForeign(dir), removeCgroup(dir)); err != nil {
+		return errors.Join(err, vm.Unmount(dir))
+	}
+	return removeDir(dir)
+}
+
 // End ends every process of a container on the host without asking any of them.
 func End(root, id string) error {
+	// Nobody but their cgroup tells that processes are frozen.
+	_ = thawCgroup(Dir(root, id))
 	if err := endStrays(Dir(root, id), UUID(root, id)); err != nil {
 		return fmt.Errorf("container %s: %w", id, err)
 	}
 	return nil
 }
 
-// endStrays kills the shim, the proxies, the QEMU and the virtiofsd of a container.
+// endStrays kills the proxies, and then the shim, the QEMU and the virtiofsd of a
+// container: execs end before it, see execs.dismiss.
 func endStrays(dir, domain string) error {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return err
 	}
+	var proxies, others []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() || !belongs(pid, dir, domain) {
+		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if err := end(pid, dir, domain); err != nil {
+		switch args := arguments(pid); {
+		case !belongs(args, dir, domain):
+		case isProxy(args):
+			proxies = append(proxies, pid)
+		default:
+			others = append(others, pid)
+		}
+	}
+	grace := time.Now().Add(dismissGrace)
+	for _, pid := range append(proxies, others...) {
+		if err := end(pid, dir, domain, grace); err != nil {
 			return fmt.Errorf("end process %d: %w", pid, err)
 		}
 	}
 	return nil
 }
 
-// belongs tells a process of the container by its arguments.
-func belongs(pid int, dir, domain string) bool {
+// arguments of a process, none if there is none.
+func arguments(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
-		return false
+		return nil
 	}
-	args := strings.Split(string(text), "\x00")
+	return strings.Split(string(text), "\x00")
+}
+
+// belongs tells a process of the container by its arguments.
+func belongs(args []string, dir, domain string) bool {
 	if len(args) > 2 && (args[1] == ShimWord || args[1] == ProxyWord) && args[2] == dir {
 		return true
 	}
@@ -102,7 +129,10 @@ func belongs(pid int, dir, domain string) bool {
 	return i > 0 && i+1 < len(args) && args[i+1] == domain
 }
 
-func end(pid int, dir, domain string) error {
+func isProxy(args []string) bool { return len(args) > 2 && args[1] == ProxyWord }
+
+// end kills a process of the container. A proxy is to be reaped as well until grace.
+func end(pid int, dir, domain string, grace time.Time) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -112,7 +142,8 @@ func end(pid int, dir, domain string) error {
 	}
 	defer unix.Close(fd)
 	// The pid may have been given to somebody else before it was pinned.
-	if !belongs(pid, dir, domain) {
+	args := arguments(pid)
+	if !belongs(args, dir, domain) {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -120,6 +151,9 @@ func end(pid int, dir, domain string) error {
 	}
 	if !awaitPidfd(fd, int(endTimeout.Milliseconds())) {
 		return errors.New("it does not end")
+	}
+	if isProxy(args) {
+		awaitReaped(fd, grace)
 	}
 	return nil
 }

@@ -66,6 +66,31 @@ func fake(t *testing.T) string {
 	return path
 }
 
+// What could not be given back is told, and can be with another attempt.
+func TestCleanAgain(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it writes below " + runDir)
+	}
+	root := t.TempDir()
+	dir := Dir(root, "z")
+	// A file that cannot be read.
+	if err := os.MkdirAll(foreignFile(dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Clean(t.Context(), root, "z"); err == nil {
+		t.Error("it has been cleaned")
+	}
+	if err := os.Remove(foreignFile(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Clean(t.Context(), root, "z"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", dir, err)
+	}
+}
+
 // A share that is still mounted keeps its files.
 func TestCleanSparesMounts(t *testing.T) {
 	if os.Geteuid() != 0 {

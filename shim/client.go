@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/cgroup"
 	"github.com/vmruntime/vmruntime/protocol"
 )
 
@@ -66,6 +67,28 @@ func (c Client) Pause(ctx context.Context) error {
 func (c Client) Resume(ctx context.Context) error {
 	_, err := c.call(ctx, call{Resume: true})
 	return err
+}
+
+// Update changes limits of the container: those that are there and not 0.
+func (c Client) Update(ctx context.Context, changes *specs.LinuxResources) error {
+	_, err := c.call(ctx, call{Update: changes})
+	return err
+}
+
+// Stats are the container's figures.
+func (c Client) Stats(ctx context.Context) (cgroup.Stats, error) {
+	r, err := c.call(ctx, call{Stats: true})
+	if err != nil || r.Stats == nil {
+		return cgroup.Stats{}, err
+	}
+	return *r.Stats, nil
+}
+
+// OOMKills is how many processes of the container were killed for want of memory.
+// With seen it waits a while for more than that.
+func (c Client) OOMKills(ctx context.Context, seen *uint64) (uint64, error) {
+	r, err := c.call(ctx, call{OOM: &oomCall{seen}})
+	return r.OOMKills, err
 }
 
 // Signal sends a signal to the container's init, or to all its processes. It

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/cgroup"
 	"github.com/vmruntime/vmruntime/protocol"
 )
 
@@ -21,21 +22,31 @@ const controlVersion = 1
 // exec's connection stays open until the process has ended, takes further
 // signal and resize calls, and closing it kills the process.
 type call struct {
-	Version   int            `json:"version"`
-	Build     string         `json:"build"`
-	Status    bool           `json:"status,omitempty"`
-	Start     bool           `json:"start,omitempty"`
-	Pause     bool           `json:"pause,omitempty"`
-	Resume    bool           `json:"resume,omitempty"`
-	Processes bool           `json:"processes,omitempty"`
-	Signal    *signalCall    `json:"signal,omitempty"`
-	Resize    *resizeCall    `json:"resize,omitempty"`
-	Exec      *specs.Process `json:"exec,omitempty"`
+	Version   int         `json:"version"`
+	Build     string      `json:"build"`
+	Status    bool        `json:"status,omitempty"`
+	Start     bool        `json:"start,omitempty"`
+	Pause     bool        `json:"pause,omitempty"`
+	Resume    bool        `json:"resume,omitempty"`
+	Processes bool        `json:"processes,omitempty"`
+	Signal    *signalCall `json:"signal,omitempty"`
+	Resize    *resizeCall `json:"resize,omitempty"`
+	Stats     bool        `json:"stats,omitempty"`
+	OOM       *oomCall    `json:"oom,omitempty"`
+	// Update has the limits that change.
+	Update *specs.LinuxResources `json:"update,omitempty"`
+	Exec   *specs.Process        `json:"exec,omitempty"`
 }
 
 type signalCall struct {
 	Signal int  `json:"signal"`
 	All    bool `json:"all,omitempty"`
+}
+
+// oomCall asks for the count of OOM kills: at once, or as soon as there are more
+// than Seen.
+type oomCall struct {
+	Seen *uint64 `json:"seen,omitempty"`
 }
 
 type resizeCall struct {
@@ -51,6 +62,8 @@ type reply struct {
 	Status    specs.ContainerState `json:"status,omitempty"`
 	Processes []int                `json:"processes,omitempty"`
 	Exit      *protocol.Exit       `json:"exit,omitempty"`
+	Stats     *cgroup.Stats        `json:"stats,omitempty"`
+	OOMKills  uint64               `json:"oomKills,omitempty"`
 }
 
 // writeCall sends a call, and with it descriptors that the peer receives as

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vmruntime/vmruntime/internal/trace"
+	"github.com/vmruntime/vmruntime/network"
 	"github.com/vmruntime/vmruntime/vm"
 )
 
@@ -50,6 +51,8 @@ type Driver interface {
 	Boot(uri, root string, c vm.Config) (Machine, error)
 	// Version is libvirt's.
 	Version() (uint32, error)
+	// Trim gives back what memory a start has needed.
+	Trim()
 }
 
 // A machine is the running VM with the host's ends of its sockets.
@@ -86,6 +89,11 @@ func launch(ctx context.Context, d Driver, uri, dir string, c vm.Config) (*machi
 	if err := m.watch(uri); err != nil {
 		return nil, nil, errors.Join(err, m.Destroy())
 	}
+	if uri == vm.URISystem {
+		if err := network.FetchTaps(m.PID(), c.Taps); err != nil {
+			return nil, nil, errors.Join(err, m.Destroy())
+		}
+	}
 	// QEMU connected before libvirt reported the start.
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
@@ -118,15 +126,15 @@ func (m *machine) alive(ctx context.Context) (context.Context, context.CancelFun
 }
 
 const (
-	// logLimit is how much QEMU may have to say, in bytes, and logPause how often
-	// its log is looked at.
+	// logLimit is how much QEMU, virtiofsd or the shim may have to say, in bytes, and
+	// logPause how often its log is looked at.
 	logLimit = 1 << 20
 	logPause = 5 * time.Second
 )
 
 // boundLog keeps a guest that has QEMU or virtiofsd complain about it without end
-// from filling the host's /run, until the writer is gone. Both append to their
-// file: it may be emptied.
+// from filling the host's /run, until the writer is gone; the shim's own log is
+// bounded as well. All of them append to their file: it may be emptied.
 func boundLog(path string, gone <-chan struct{}) {
 	tick := time.NewTicker(logPause)
 	defer tick.Stop()
@@ -174,6 +182,13 @@ func visible(dir string, c vm.Config) (writable, readable []string) {
 		readable = append(readable, c.ShareSocket)
 	} else {
 		writable = append(writable, c.Share)
+	}
+	for _, disk := range c.Disks {
+		if disk.ReadOnly {
+			readable = append(readable, disk.Path)
+		} else {
+			writable = append(writable, disk.Path)
+		}
 	}
 	switch {
 	case c.MemoryFile == "":

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/cgroup"
 	"github.com/vmruntime/vmruntime/internal/trace"
+	"github.com/vmruntime/vmruntime/network"
 	"github.com/vmruntime/vmruntime/protocol"
 	"github.com/vmruntime/vmruntime/vm"
 )
@@ -38,6 +40,10 @@ func Main(build string, d Driver) {
 	select {}
 }
 
+// settled is how long after create a container has been started and runs. Nothing
+// depends on it but when the host has memory back.
+const settled = 5 * time.Second
+
 // run does the shim's work and returns the container's exit status.
 func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) int {
 	var plan Plan
@@ -45,7 +51,8 @@ func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) in
 		p.tell(fmt.Errorf("what the shim was told: %w", err))
 		return failureCode
 	}
-	logTo(filepath.Join(plan.Dir, "shim.log"))
+	log := filepath.Join(plan.Dir, "shim.log")
+	logTo(log)
 	stdio.Terminal = plan.Container.Spec.Process.Terminal
 	p.follow()
 	// Signals that reach the shim are meant for the container.
@@ -55,6 +62,7 @@ func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) in
 	ctx, recorder := trace.With(context.Background(), "shim")
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	go boundLog(log, ctx.Done())
 	c, start, err := create(ctx, build, d, plan, stdio, lead)
 	if err != nil {
 		p.tell(err)
@@ -63,7 +71,10 @@ func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) in
 	c.watch(ctx)
 	go c.forward(ctx, signals)
 	p.report(outcome{Start: start, Phases: recorder.Phases()})
-	return <-c.exit
+	time.AfterFunc(settled, d.Trim)
+	code := <-c.exit
+	c.execs.dismiss()
+	return code
 }
 
 // create boots the machine and waits until the container is set up in it.
@@ -91,6 +102,9 @@ func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio,
 // writes the seed.
 func prepare(ctx context.Context, plan Plan, lead chan leadership) error {
 	defer trace.Begin(ctx, "mount the shares, write the seed")()
+	if err := enterForeign(plan); err != nil {
+		return err
+	}
 	if plan.URI == vm.URIEmbed {
 		// Mounts of the host come in, ours do not get out.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
@@ -108,6 +122,11 @@ func prepare(ctx context.Context, plan Plan, lead chan leadership) error {
 	}
 	if plan.URI == vm.URIEmbed {
 		hideDmidecode()
+	}
+	if plan.Machine.TapsMade {
+		if err := network.MakeTaps(plan.Machine.Taps); err != nil {
+			return err
+		}
 	}
 	return vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container, Transport: plan.Machine.Transport})
 }
@@ -141,6 +160,9 @@ func meet(ctx context.Context, build string, plan Plan, stdio Stdio, b booted) (
 		return nil, err
 	}
 	c := newContainer(plan, build, g, b.machine, streams)
+	if c.cgroup, err = cgroup.Open(cgroupFile(plan.Dir)); err != nil {
+		return nil, err
+	}
 	if stdio.Terminal {
 		c.resizeTo(ctx, stdio.In)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/vmruntime/vmruntime/network"
 	"github.com/vmruntime/vmruntime/protocol"
@@ -22,6 +23,9 @@ type mirror struct {
 	last protocol.Network
 	// resolves is set once the guest's DNS queries are answered.
 	resolves bool
+
+	// follows is set once changes are watched: a start that fails may be repeated.
+	follows bool
 }
 
 func newMirror(g *guest, container string, taps []string) *mirror {
@@ -35,27 +39,46 @@ func newMirror(g *guest, container string, taps []string) *mirror {
 // ends. Engines fill the namespace before create, in a hook of it, or between
 // create and start; and they connect running containers to further networks.
 func (m *mirror) follow(ctx context.Context) error {
-	if len(m.namespace.Taps) == 0 {
-		return nil
-	}
-	if err := network.LocalPorts(); err != nil {
-		return fmt.Errorf("network: %w", err)
-	}
-	changes, err := network.Watch(ctx.Done())
-	if err != nil {
-		return fmt.Errorf("network: %w", err)
+	if !m.follows {
+		changes, err := network.Watch(ctx.Done())
+		if err != nil {
+			return fmt.Errorf("network: %w", err)
+		}
+		m.follows = true
+		go m.keep(ctx, changes)
 	}
 	if err := m.sync(ctx); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	go func() {
-		for range changes {
-			if err := m.sync(ctx); err != nil && ctx.Err() == nil {
-				fmt.Fprintln(os.Stderr, "vmruntime shim: network:", err)
-			}
-		}
-	}()
 	return nil
+}
+
+// syncRetry is when what failed is tried again without a further change.
+const syncRetry = 5 * time.Second
+
+func (m *mirror) keep(ctx context.Context, changes <-chan struct{}) {
+	var retry <-chan time.Time
+	told := ""
+	for {
+		select {
+		case _, open := <-changes:
+			if !open {
+				return
+			}
+		case <-retry:
+		}
+		retry = nil
+		err := m.sync(ctx)
+		if err == nil || ctx.Err() != nil {
+			told = ""
+			continue
+		}
+		retry = time.After(syncRetry)
+		if text := err.Error(); text != told {
+			told = text
+			fmt.Fprintln(os.Stderr, "vmruntime shim: network:", text)
+		}
+	}
 }
 
 func (m *mirror) sync(ctx context.Context) error {
@@ -68,13 +91,12 @@ func (m *mirror) sync(ctx context.Context) error {
 	if err := m.namespace.Connect(); err != nil {
 		return err
 	}
-	if reflect.DeepEqual(now, m.last) {
-		return nil
+	if !reflect.DeepEqual(now, m.last) {
+		if _, err := m.guest.ask(ctx, protocol.Request{Network: &now}); err != nil {
+			return err
+		}
+		m.last = now
 	}
-	if _, err := m.guest.ask(ctx, protocol.Request{Network: &now}); err != nil {
-		return err
-	}
-	m.last = now
 	return m.relay(ctx)
 }
 
@@ -87,6 +109,10 @@ func (m *mirror) relay(ctx context.Context) error {
 	defer cancel()
 	stream, _, err := m.guest.stream(asked, protocol.Request{Resolver: &protocol.Target{Container: m.container}})
 	if err != nil {
+		return err
+	}
+	if err := m.namespace.KeepAnswers(); err != nil {
+		stream.Close()
 		return err
 	}
 	m.resolves = true

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/cgroup"
 	"github.com/vmruntime/vmruntime/protocol"
 	"github.com/vmruntime/vmruntime/vm"
 )
@@ -29,12 +32,27 @@ type Plan struct {
 	// Shares are bind-mounted below Machine.Share, in this order.
 	Shares    []vm.Share         `json:"shares"`
 	Container protocol.Container `json:"container"`
+	// Cgroup is the host's for shim and machine, Resources the container's limits,
+	// which hold there with what the machine needs beside them.
+	Cgroup    cgroup.Place          `json:"cgroup"`
+	Resources *specs.LinuxResources `json:"resources,omitempty"`
 	// Netns is the path of the network namespace to join; empty means a new one.
 	Netns string `json:"netns,omitempty"`
 }
 
-// TapName names the tap of a NIC in a namespace that is a VM's alone.
-func TapName(nic int) string { return fmt.Sprintf("vmr%d", nic) }
+// hooksFirst tells that hooks of the host must have ended when the guest sets the
+// container up, as it has hooks that come after those.
+func (p Plan) hooksFirst() bool {
+	hooks := p.Container.Spec.Hooks
+	return hooks != nil && len(hooks.CreateContainer) > 0
+}
+
+// TapName names the tap of a NIC of the machine whose directory is dir. Taps of a
+// libvirtd's machines are all made in one network namespace.
+func TapName(dir string, nic int) string {
+	// An interface's name has at most 15 characters.
+	return fmt.Sprintf("vmr%.10s%d", filepath.Base(dir), nic)
+}
 
 // controlSocket is where the shim whose directory is dir answers clients.
 func controlSocket(dir string) string { return filepath.Join(dir, "shim.sock") }

@@ -14,9 +14,9 @@ import (
 const (
 	// resolverTimeout is how long an engine may look for a name.
 	resolverTimeout = 15 * time.Second
-	// maxQueries is how many queries of the guest are answered at a time; the
-	// guest waits with the next one.
-	maxQueries = 32
+	// maxQueries is how many queries of the guest are answered at a time. Further
+	// ones get no answer, as on a network that is busy.
+	maxQueries = 256
 )
 
 // engineResolves tells whether an engine answers DNS queries in the container's
@@ -40,7 +40,11 @@ func resolve(ctx context.Context, stream net.Conn) {
 		if err := protocol.ReadMessage(stream, protocol.MaxQuery, &query); err != nil {
 			return
 		}
-		slots <- struct{}{}
+		select {
+		case slots <- struct{}{}:
+		default:
+			continue
+		}
 		go func() {
 			defer func() { <-slots }()
 			answer, err := ask(ctx, query)

@@ -56,6 +56,14 @@ func (c *container) do(ctx context.Context, what call) (reply, error) {
 		return reply{}, c.resume(ctx)
 	case what.Processes:
 		return reply{Processes: c.processes()}, nil
+	case what.Stats:
+		s, err := c.stats(ctx)
+		return reply{Stats: &s}, err
+	case what.OOM != nil:
+		kills, err := c.oomKills(ctx, what.OOM.Seen)
+		return reply{OOMKills: kills}, err
+	case what.Update != nil:
+		return reply{}, c.update(ctx, what.Update)
 	case what.Signal != nil:
 		return reply{}, c.signal(ctx, protocol.Signal{Target: c.init(), Signal: what.Signal.Signal, All: what.Signal.All})
 	}
@@ -82,8 +90,13 @@ func (c *container) exec(ctx context.Context, conn *net.UnixConn, what call, fil
 		c.reply(conn, reply{}, errPaused)
 		return
 	}
-	target := protocol.Target{Container: c.plan.ID, Process: c.addExec(peer(conn))}
-	defer c.removeExec(target.Process)
+	name, err := c.execs.add(conn)
+	if err != nil {
+		c.reply(conn, reply{}, err)
+		return
+	}
+	defer c.execs.remove(name)
+	target := protocol.Target{Container: c.plan.ID, Process: name}
 	streams, err := c.begin(ctx, target, what, files)
 	if err != nil {
 		c.reply(conn, reply{}, err)
@@ -137,21 +150,6 @@ func (c *container) control(ctx context.Context, conn *net.UnixConn, t protocol.
 // kill ends an exec; one that has ended already needs nothing.
 func (c *container) kill(ctx context.Context, t protocol.Target) {
 	_ = c.signal(ctx, protocol.Signal{Target: t, Signal: int(unix.SIGKILL)})
-}
-
-// peer is the pid at the other end of the socket, 0 if the kernel does not say.
-func peer(conn *net.UnixConn) int {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	pid := 0
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
 }
 
 func closeAll(files []*os.File) {

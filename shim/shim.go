@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/cgroup"
 	"github.com/vmruntime/vmruntime/protocol"
 )
 
@@ -39,6 +38,7 @@ type container struct {
 	machine *machine
 	io      *processIO
 	network *mirror
+	cgroup  *cgroup.Group
 
 	// turn lets one of start, pause and resume at the machine. It is held while
 	// the guest or QEMU answers, mu never is.
@@ -46,18 +46,20 @@ type container struct {
 	mu     sync.Mutex
 	status specs.ContainerState
 	paused bool
-	// execs are the running ones: their names in the guest and proxies' pids.
-	execs map[string]int
-	next  int
+	execs  execs
 	// exit takes the exit status; only the first one counts.
 	exit chan int
+	// ended is how the container's process has ended, and killed that somebody
+	// wanted it to.
+	ended  *protocol.Exit
+	killed bool
 }
 
 func newContainer(p Plan, build string, g *guest, m *machine, io *processIO) *container {
 	return &container{
 		plan: p, build: build, guest: g, machine: m, io: io,
 		network: newMirror(g, p.ID, p.Machine.Taps),
-		status:  specs.StateCreated, execs: map[string]int{}, exit: make(chan int, 1),
+		status:  specs.StateCreated, exit: make(chan int, 1),
 	}
 }
 
@@ -78,9 +80,15 @@ func (c *container) watch(ctx context.Context) {
 			c.fail(fmt.Errorf("the machine ended before its process: %w", err))
 			return
 		}
+		c.end(exit)
 		// A reader that does not read gets its data as long as nobody kills
 		// the container.
 		<-c.io.delivered()
+		if c.lostToOOM() {
+			// The machine ends with it, and the execs before that.
+			c.execs.dismiss()
+			c.tellOOM()
+		}
 		c.finish(exit.Code)
 	}()
 	go func() {
@@ -100,11 +108,42 @@ func (c *container) fail(err error) {
 	case <-time.After(failGrace):
 	case <-c.machine.gone:
 	}
+	if c.over() {
+		// The machine has nothing to say about that any more.
+		return
+	}
 	fmt.Fprintln(os.Stderr, "vmruntime shim:", err)
 	if tail := c.machine.console.String(); tail != "" {
 		fmt.Fprintln(os.Stderr, "the guest's console:\n"+tail)
 	}
+	if c.cgroup.OOMKills() > 0 {
+		// The host's kernel has killed QEMU, and has told the engine why.
+		c.finish(128 + int(unix.SIGKILL))
+		return
+	}
 	c.finish(failureCode)
+}
+
+// end records how the container's process has ended: whatever becomes of the
+// machine from now on, that is the container's exit.
+func (c *container) end(exit protocol.Exit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = &exit
+}
+
+func (c *container) over() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended != nil
+}
+
+// lostToOOM tells that the guest's OOM killer has ended the container. Where
+// somebody has killed it nobody waits for such news.
+func (c *container) lostToOOM() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended != nil && c.ended.OOM && !c.killed
 }
 
 func (c *container) init() protocol.Target { return protocol.Target{Container: c.plan.ID} }
@@ -129,6 +168,9 @@ func (c *container) start(ctx context.Context) error {
 		return errStarted
 	}
 	if err := c.network.follow(ctx); err != nil {
+		return err
+	}
+	if err := c.plan.insist(c.cgroup.Limit(cpuOnly(c.plan.Resources), false)); err != nil {
 		return err
 	}
 	target := c.init()
@@ -198,6 +240,9 @@ func (c *container) signal(ctx context.Context, s protocol.Signal) error {
 // to the machine. It waits for the guest's word, but not until that moment: the
 // caller has an answer before the shim is gone.
 func (c *container) killInit(ctx context.Context, s protocol.Signal) error {
+	c.mu.Lock()
+	c.killed = true
+	c.mu.Unlock()
 	if c.state() == StatePaused {
 		c.finish(128 + s.Signal)
 		return nil
@@ -218,26 +263,4 @@ func (c *container) killInit(ctx context.Context, s protocol.Signal) error {
 func (c *container) resize(ctx context.Context, t protocol.Target, rows, cols uint16) error {
 	_, err := c.guest.ask(ctx, protocol.Request{Resize: &protocol.Resize{Target: t, Rows: rows, Cols: cols}})
 	return err
-}
-
-func (c *container) processes() []int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]int{os.Getpid()}, slices.Sorted(maps.Values(c.execs))...)
-}
-
-// addExec names a new exec after nothing but its number.
-func (c *container) addExec(proxy int) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.next++
-	name := fmt.Sprintf("exec-%d", c.next)
-	c.execs[name] = proxy
-	return name
-}
-
-func (c *container) removeExec(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.execs, name)
 }

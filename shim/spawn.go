@@ -73,11 +73,28 @@ func spawnShim(ctx context.Context, exe string, plan Plan, stdio Stdio, inside f
 	if plan.Netns == "" {
 		attr.Cloneflags |= syscall.CLONE_NEWNET
 	}
+	group, err := plan.makeCgroup(ctx)
+	if err != nil {
+		return nil, Start{}, err
+	}
 	cmd := exec.Command(exe, ShimWord, plan.Dir, plan.ID)
 	cmd.SysProcAttr = attr
 	child, err := begin("the shim", cmd, stdio, plan.Netns)
 	if err != nil {
 		return nil, Start{}, err
+	}
+	// It waits for its plan: all that it starts is born there.
+	plan.scoreOOM(child.cmd.Process.Pid)
+	if err := plan.enter(ctx, group, child.cmd.Process.Pid); err != nil {
+		child.abandon()
+		return nil, Start{}, err
+	}
+	if plan.hooksFirst() {
+		if err := inside(ctx, child.cmd.Process.Pid); err != nil {
+			child.abandon()
+			return nil, Start{}, err
+		}
+		inside = nil
 	}
 	process, err := child.ready(ctx, plan, inside)
 	trace.Add(ctx, child.told.Phases)
@@ -206,14 +223,20 @@ func (c *child) ready(ctx context.Context, plan any, inside func(ctx context.Con
 	if err := c.talk(ctx, plan, inside); err != nil {
 		// The shim may be telling why it failed when a hook fails as well; the
 		// first one counts.
-		_ = c.cmd.Process.Kill()
-		_ = c.cmd.Wait()
+		c.abandon()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		return nil, err
 	}
 	return c.cmd.Process, nil
+}
+
+// abandon ends a child that nobody wants any more.
+func (c *child) abandon() {
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+	c.conn.Close()
 }
 
 func (c *child) talk(ctx context.Context, plan any, inside func(ctx context.Context, pid int) error) error {

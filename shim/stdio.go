@@ -65,7 +65,14 @@ func (p *processIO) open(ctx context.Context, g *guest, t protocol.Target) error
 	}
 	p.in = streams[0]
 	for fd, stream := range streams[1:] {
-		p.outputs.Go(func() { drain(files[fd+1], stream) })
+		p.outputs.Go(func() {
+			drain(files[fd+1], stream)
+			if !p.files.Terminal {
+				// A process that closes its output lives on: whoever reads it
+				// must not wait for its end.
+				files[fd+1].Close()
+			}
+		})
 	}
 	return nil
 }
@@ -105,7 +112,8 @@ func (p *processIO) delivered() <-chan struct{} {
 	return done
 }
 
-// close stops the reading of input. The descriptors remain the caller's.
+// close stops the reading of input. The descriptors of input and terminal remain
+// the caller's; those of output are closed when they have ended.
 func (p *processIO) close() {
 	p.stopOnce.Do(func() { p.stop.Close() })
 	if p.in != nil {

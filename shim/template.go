@@ -99,7 +99,7 @@ func (p TemplatePlan) save(ctx context.Context, d Driver, t vm.Template) (err er
 	config.MemoryFile = t.MemoryFile()
 	config.Share, config.Seed = filepath.Join(dir, "share"), filepath.Join(dir, "seed.iso")
 	for i := range config.Taps {
-		config.Taps[i] = TapName(i)
+		config.Taps[i] = TapName(dir, i)
 	}
 	config.AgentSocket, config.ConsoleSocket = filepath.Join(dir, "agent.sock"), filepath.Join(dir, "console.sock")
 	if err := os.MkdirAll(config.Share, 0o700); err != nil {
