@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/vm"
 )
 
 // specFile is the name of a bundle's configuration.
@@ -28,6 +30,8 @@ type Bundle struct {
 	// Sources are the files and directories behind the bind mounts, without
 	// symlinks, by their index in Spec.Mounts.
 	Sources map[int]string
+	// Disks are the host's block devices, by their index in Spec.Linux.Devices.
+	Disks map[int]vm.Disk
 }
 
 // LoadBundle reads the bundle in dir. Its errors name the field and what it
@@ -50,6 +54,9 @@ func LoadBundle(dir string) (Bundle, error) {
 		return Bundle{}, fmt.Errorf("%s: %w", specFile, err)
 	}
 	if b.Sources, err = b.findSources(); err != nil {
+		return Bundle{}, fmt.Errorf("%s: %w", specFile, err)
+	}
+	if b.Disks, err = findDisks(spec.Linux); err != nil {
 		return Bundle{}, fmt.Errorf("%s: %w", specFile, err)
 	}
 	return b, nil
@@ -96,7 +103,7 @@ func readFile(path string) ([]byte, error) {
 
 // checkSpec looks at what is wrong whatever runs the container.
 func checkSpec(s *specs.Spec) error {
-	checks := []func(*specs.Spec) error{checkVersion, checkRoot, checkProcess, checkMountTargets, checkNamespaceList}
+	checks := []func(*specs.Spec) error{checkVersion, checkRoot, checkProcess, checkMountTargets, checkNamespaceList, checkValues}
 	for _, check := range checks {
 		if err := check(s); err != nil {
 			return err

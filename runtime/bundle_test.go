@@ -3,9 +3,11 @@ package runtime
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,6 +53,11 @@ func without(name string) string {
 // linux is a valid config.json with one member more below linux.
 func linux(member string) string {
 	return with(`"linux":{"namespaces":[` + validNamespaces + `],` + member + `}`)
+}
+
+// linuxWith has one namespace more as well.
+func linuxWith(namespace, member string) string {
+	return with(`"linux":{"namespaces":[` + validNamespaces + "," + namespace + `],` + member + `}`)
 }
 
 func process(member string) string {
@@ -129,6 +136,7 @@ func TestBrokenBundles(t *testing.T) {
 }
 
 func TestRefusedBundles(t *testing.T) {
+	major, minor := hostDevice(t)
 	tests := map[string]struct{ config, want string }{
 		"no linux":              {without(validLinux), `config.json: linux.namespaces: a VM cannot share the host's network: remove --network host`},
 		"network of the host":   {namespaces(`{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's network: remove --network host`},
@@ -140,16 +148,31 @@ func TestRefusedBundles(t *testing.T) {
 		"uts of the host":       {namespaces(`{"type":"network"},{"type":"pid"},{"type":"ipc"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's name: remove --uts host`},
 		"mounts of the host":    {namespaces(`{"type":"network"},{"type":"pid"},{"type":"ipc"},{"type":"uts"}`), `config.json: linux.namespaces: a VM cannot share the host's mounts: add {"type":"mount"}`},
 		"pid of another":        {namespaces(`{"type":"pid","path":"/proc/1/ns/pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces[0].path: a VM cannot join the pid namespace /proc/1/ns/pid of the host: remove the path`},
-		"user":                  {namespaces(validNamespaces + `,{"type":"user"}`), `config.json: linux.namespaces[5]: user namespaces cannot cross into a VM yet: remove it`},
+		"user":                  {namespaces(validNamespaces + `,{"type":"user"}`), `config.json: linux.uidMappings, linux.gidMappings: a user namespace needs both`},
+		"user of another":       {namespaces(validNamespaces + `,{"type":"user","path":"/proc/1/ns/user"}`), `config.json: linux.namespaces[5].path: a VM cannot join the user namespace /proc/1/ns/user of the host: remove the path`},
+		"mapping for nothing":   {linux(`"uidMappings":[{"containerID":0,"hostID":1,"size":1}]`), `config.json: linux.uidMappings, linux.gidMappings: they need {"type":"user"} in linux.namespaces`},
+		"mapping of nothing":    {linuxWith(`{"type":"user"}`, `"gidMappings":[{"size":1}],"uidMappings":[{"containerID":0,"hostID":1,"size":0}]`), `config.json: linux.uidMappings[0].size: 0 maps nothing`},
+		"mapping of too much":   {linuxWith(`{"type":"user"}`, `"uidMappings":[{"size":1}],"gidMappings":[{"containerID":9,"hostID":1,"size":4294967295}]`), `config.json: linux.gidMappings[0]: there are no ids above 4294967295`},
+		"clocks for nothing":    {linux(`"timeOffsets":{"boottime":{"secs":1}}`), `config.json: linux.timeOffsets: they need {"type":"time"} in linux.namespaces`},
+		"clock unknown":         {linuxWith(`{"type":"time"}`, `"timeOffsets":{"realtime":{"secs":1}}`), `config.json: linux.timeOffsets: "realtime" must be monotonic or boottime`},
+		"personality":           {linux(`"personality":{"domain":"PER_BSD"}`), `config.json: linux.personality.domain: "PER_BSD" must be LINUX or LINUX32`},
+		"personality flags":     {linux(`"personality":{"domain":"LINUX","flags":["X"]}`), `config.json: linux.personality.flags: the specification has none: remove linux.personality.flags`},
+		"affinity":              {process(`"execCPUAffinity":{"final":"0-"}`), `config.json: process.execCPUAffinity.final: "0-" must be a list of CPUs, such as 0-2,5`},
+		"overlay":               {with(`"mounts":[{"destination":"/b","type":"overlay","source":"overlay","options":["lowerdir=/a:/b"]}]`), `config.json: mounts[0].type: an overlay of the host's directories cannot be made in a VM: mount it on the host and bind it`},
+		"errno":                 {linux(`"seccomp":{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":70000}`), `config.json: linux.seccomp.defaultAction: 70000 is no error number`},
+		"idmap":                 {with(`"mounts":[{"destination":"/b","type":"bind","source":"rootfs","options":["bind","ridmap"]}]`), `config.json: mounts[0].options: ridmap: neither 9p nor virtiofs maps ids in a VM: remove it`},
 		"netDevices":            {linux(`"netDevices":{"eth0":{}}`), `config.json: linux.netDevices: a network device of the host cannot be moved into a VM: remove linux.netDevices`},
 		"intelRdt":              {linux(`"intelRdt":{"closID":"a"}`), `config.json: linux.intelRdt: cache and bandwidth classes of the host's CPU cannot cross into a VM: remove linux.intelRdt`},
 		"memoryPolicy":          {linux(`"memoryPolicy":{"mode":"MPOL_BIND","nodes":"0"}`), `config.json: linux.memoryPolicy: NUMA policies of the host cannot cross into a VM: remove linux.memoryPolicy`},
 		"vm":                    {with(`"vm":{"kernel":{"path":"/vmlinuz"}}`), `config.json: vm: the machine is made from vmruntime's own configuration: remove vm`},
-		"createContainer hook":  {with(`"hooks":{"createContainer":[{"path":"/bin/true"}]}`), `config.json: hooks.createContainer: a hook inside the container's namespaces cannot run in a VM yet: use hooks.createRuntime`},
 		"relative hook":         {with(`"hooks":{"poststop":[{"path":"true"}]}`), `config.json: hooks.poststop[0].path: "true" must be absolute`},
 		"hook without time":     {with(`"hooks":{"prestart":[{"path":"/bin/true"},{"path":"/bin/true","timeout":0}]}`), `config.json: hooks.prestart[1].timeout: 0 must be more than 0 seconds`},
-		"id-mapped mount":       {with(`"mounts":[{"destination":"/a","type":"tmpfs"},{"destination":"/b","type":"tmpfs","uidMappings":[{"containerID":0,"hostID":1,"size":1}]}]`), `config.json: mounts[1].uidMappings: id-mapped mounts cannot cross into a VM yet: remove the mapping`},
-		"device of the host":    {linux(`"devices":[{"path":"/dev/sda","type":"b","major":8,"minor":0}]`), `config.json: linux.devices[0]: device /dev/sda (b 8:0) of the host cannot cross into a VM: remove --device`},
+		"id-mapped mount":       {with(`"mounts":[{"destination":"/a","type":"tmpfs"},{"destination":"/b","type":"tmpfs","uidMappings":[{"containerID":0,"hostID":1,"size":1}]}]`), `config.json: mounts[1].uidMappings: neither 9p nor virtiofs maps ids in a VM: remove the mapping, and let the files on the host have the ids of the user namespace`},
+		"device of the host":    {linux(`"devices":[{"path":"/dev/x","type":"c","major":` + major + `,"minor":` + minor + `}]`), `config.json: linux.devices[0]: device /dev/x (c ` + major + `:` + minor + `) of the host cannot cross into a VM: remove --device`},
+		"device of no number":   {linux(`"devices":[{"path":"/dev/null","type":"c","major":1,"minor":4294967299}]`), `config.json: linux.devices[0].minor: 4294967299 must be 0 to 1048575`},
+		"device rule type":      {linux(`"resources":{"devices":[{"allow":true,"type":"p"}]}`), `config.json: linux.resources.devices[0].type: "p" must be a, b or c`},
+		"device rule access":    {linux(`"resources":{"devices":[{"allow":true,"access":"rx"}]}`), `config.json: linux.resources.devices[0].access: "rx" must be of the letters r, w and m`},
+		"device rule number":    {linux(`"resources":{"devices":[{"allow":true,"major":-2}]}`), `config.json: linux.resources.devices[0].major: -2 is no number of a device`},
 		"seccomp notify":        {linux(`"seccomp":{"defaultAction":"SCMP_ACT_NOTIFY"}`), `config.json: linux.seccomp.defaultAction: SCMP_ACT_NOTIFY needs a seccomp listener, which cannot see system calls inside a VM: remove it`},
 		"seccomp listener":      {linux(`"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/x"}`), `config.json: linux.seccomp.listenerPath: a seccomp listener of the host cannot see system calls inside a VM: remove linux.seccomp.listenerPath`},
 		"seccomp rule":          {linux(`"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"x"}]}`), `config.json: linux.seccomp.syscalls[0].action: "x" is not known`},
@@ -181,6 +204,10 @@ func TestAcceptedBundles(t *testing.T) {
 		"white space":       " \n" + validConfig + "\n\n",
 		"unknown field":     with(`"later":{"x":1}`),
 		"unknown namespace": namespaces(validNamespaces + `,{"type":"time"},{"type":"later"}`),
+		"user namespace":    linuxWith(`{"type":"user"}`, `"uidMappings":[{"hostID":5,"size":4294967290}],"gidMappings":[{"containerID":1,"hostID":1,"size":1},{"containerID":2,"hostID":9,"size":2}]`),
+		"clocks":            linuxWith(`{"type":"time"}`, `"timeOffsets":{"boottime":{"secs":1},"monotonic":{"secs":-1,"nanosecs":3}}`),
+		"personality":       linux(`"personality":{"domain":"LINUX32"}`),
+		"affinity":          process(`"execCPUAffinity":{"initial":"0","final":"0-2,5"}`),
 		"empty fields":      linux(`"netDevices":{},"intelRdt":{},"uidMappings":[]`),
 		"privileged":        linux(`"devices":[{"path":"/dev/sda","type":"b","major":8,"minor":0}],"resources":{"devices":[{"allow":true,"access":"rwm"}]}`),
 		"device of a guest": linux(`"devices":[{"path":"/dev/fuse","type":"c","major":10,"minor":229}]`),
@@ -230,4 +257,41 @@ func TestSourcesAreResolved(t *testing.T) {
 	if want := filepath.Join(dir, "rootfs"); b.Sources[0] != want || b.Rootfs != want {
 		t.Errorf("source %s, rootfs %s, want %s", b.Sources[0], b.Rootfs, want)
 	}
+}
+
+func TestWarnings(t *testing.T) {
+	for config, want := range map[string]string{
+		validConfig: "",
+		process(`"capabilities":{"permitted":["CAP_KILL"],"inheritable":["CAP_KILL","CAP_CHOWN"],"ambient":["CAP_KILL","CAP_CHOWN"]}`): "can't raise ambient capability CAP_CHOWN: it must be permitted and inheritable as well",
+		process(`"apparmorProfile":"a","selinuxLabel":"b"`):                                                                            "process.apparmorProfile, process.selinuxLabel ignored: the guest's kernel runs no AppArmor or SELinux, the VM confines the container",
+	} {
+		b, err := LoadBundle(testBundle(t, config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(b.Warnings(), "\n"); got != want {
+			t.Errorf("warned %q, not %q", got, want)
+		}
+	}
+}
+
+// hostDevice is the number of a character device of this host that is none of every
+// kernel's.
+func hostDevice(t *testing.T) (major, minor string) {
+	t.Helper()
+	numbers, err := filepath.Glob("/sys/dev/char/*:*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range numbers {
+		major, minor, _ := strings.Cut(filepath.Base(number), ":")
+		d := specs.LinuxDevice{Type: "c"}
+		d.Major, _ = strconv.ParseInt(major, 10, 64)
+		d.Minor, _ = strconv.ParseInt(minor, 10, 64)
+		if !inGuest(d) {
+			return major, minor
+		}
+	}
+	t.Skip("needs a character device in /sys/dev/char beside every kernel's own")
+	return "", ""
 }

@@ -11,7 +11,9 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/vmruntime/vmruntime/internal/hook"
 	"github.com/vmruntime/vmruntime/internal/trace"
+	"github.com/vmruntime/vmruntime/protocol"
 	"github.com/vmruntime/vmruntime/shim"
 )
 
@@ -103,6 +105,7 @@ func (r Runtime) make(ctx context.Context, id string, b Bundle, stdio *stdio) (*
 	if err != nil {
 		return nil, err
 	}
+	logSeccomp(plan.Container)
 	m := &made{runtime: r, dir: dir, record: rec, warnings: b.Warnings()}
 	if err := m.start(ctx, plan, stdio); err != nil {
 		return nil, errors.Join(err, m.undo(ctx))
@@ -119,6 +122,13 @@ func (r Runtime) plan(ctx context.Context, id string, b Bundle) (shim.Plan, erro
 	return Translate(id, b, r.Config, host)
 }
 
+// logSeccomp tells what the filter is loaded with, in runc's words.
+func logSeccomp(c protocol.Container) {
+	if c.Seccomp != nil {
+		slog.Debug(fmt.Sprintf("seccomp filter flags: %d", c.SeccompFlags))
+	}
+}
+
 func newRecord(id string, b Bundle) record {
 	return record{
 		Version: b.Spec.Version, ID: id, Bundle: b.Dir, Rootfs: b.Rootfs, Created: time.Now().UTC(),
@@ -130,10 +140,18 @@ func newRecord(id string, b Bundle) record {
 func (m *made) start(ctx context.Context, plan shim.Plan, stdio *stdio) error {
 	defer trace.Begin(ctx, "create the container")()
 	inside := func(ctx context.Context, pid int) error {
-		state := m.record.hookState(specs.StateCreating)
-		state.Pid = pid
-		for _, hooks := range createHooks(m.record.Hooks) {
-			if err := hooks.run(ctx, state); err != nil {
+		if m.record.Hooks == nil {
+			return nil
+		}
+		for _, hooks := range hook.Host(m.record.Hooks)[:2] {
+			state := m.record.hookState(specs.StateCreating)
+			state.Pid = pid
+			if hooks.Name == "prestart" {
+				// For these the specification's version 1.0 had the container
+				// created; its newer hooks have a state of their own.
+				state.Status = specs.StateCreated
+			}
+			if err := hooks.Run(ctx, m.record.Bundle, state); err != nil {
 				return err
 			}
 		}
@@ -149,7 +167,10 @@ func (m *made) start(ctx context.Context, plan shim.Plan, stdio *stdio) error {
 	if m.record.PIDStart, err = processStart(m.process.Pid); err != nil {
 		return fmt.Errorf("the container ended while it was created: %w", err)
 	}
-	return m.dir.save(m.record)
+	if err := m.dir.save(m.record); err != nil {
+		return fmt.Errorf("state of container %s: %w", m.record.ID, err)
+	}
+	return nil
 }
 
 // publish tells others of the container: the terminal first, the pid last,

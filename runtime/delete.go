@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/internal/hook"
 	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/shim"
 )
@@ -98,10 +99,10 @@ func (rec record) runPoststop(ctx context.Context) {
 		return
 	}
 	rec.PID = 0
-	hooks := hookList{"poststop", rec.Hooks.Poststop}
+	hooks := hook.List{Name: "poststop", Hooks: rec.Hooks.Poststop}
 	// One that fails keeps none of the others from running.
-	for i := range hooks.hooks {
-		if err := hooks.runOne(ctx, i, rec.hookState(specs.StateStopped)); err != nil {
+	for i := range hooks.Hooks {
+		if err := hooks.RunOne(ctx, i, rec.Bundle, rec.hookState(specs.StateStopped)); err != nil {
 			slog.Warn(err.Error())
 		}
 	}

@@ -110,10 +110,12 @@ func (e Exec) check() error {
 // checkFurther is what Validate is to the first process.
 func checkFurther(p *specs.Process) error {
 	s := &specs.Spec{Process: p}
-	if err := checkFields(s); err != nil {
-		return err
+	for _, check := range []func(*specs.Spec) error{checkFields, checkRlimits, checkAffinity} {
+		if err := check(s); err != nil {
+			return err
+		}
 	}
-	return checkRlimits(s)
+	return nil
 }
 
 func publishExec(proxy *os.Process, pidFile string, stdio *stdio) error {

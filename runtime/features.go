@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
+
+	"github.com/vmruntime/vmruntime/internal/hook"
 )
 
 // Features is what engines ask before they write a config.json.
@@ -20,7 +22,7 @@ func Features(version, commit string) features.Features {
 		Linux: &features.Linux{
 			Namespaces:   namespaceNames(),
 			Capabilities: capabilities,
-			Cgroup:       &features.Cgroup{V1: &no, V2: &no, Systemd: &no, SystemdUser: &no, Rdma: &no},
+			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &no, Rdma: &no},
 			Seccomp: &features.Seccomp{
 				Enabled:        &yes,
 				Actions:        sortedNames(seccompActions),
@@ -45,15 +47,15 @@ func Features(version, commit string) features.Features {
 
 func hookNames() []string {
 	var names []string
-	for _, l := range hookLists(&specs.Hooks{}) {
-		names = append(names, l.name)
+	for _, l := range append(hook.Host(&specs.Hooks{}), hook.Guest(&specs.Hooks{})...) {
+		names = append(names, l.Name)
 	}
 	return names
 }
 
-// namespaceNames are those that a container has for itself.
+// namespaceNames are those that a container can have for itself.
 func namespaceNames() []string {
-	names := []string{string(specs.CgroupNamespace)}
+	names := []string{string(specs.CgroupNamespace), string(specs.UserNamespace), string(specs.TimeNamespace)}
 	for _, r := range requiredNamespaces {
 		names = append(names, string(r.namespace))
 	}

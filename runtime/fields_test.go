@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -83,6 +84,32 @@ func fieldOf(leaf string) *field {
 func covers(name, leaf string) bool {
 	rest, ok := strings.CutPrefix(leaf, name)
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+var testedField = regexp.MustCompile(`\bfield:\s+"([^"]+)"`)
+
+// Every supported field has a row in the table of the integration tests, which has
+// no other.
+func TestFieldsAreTested(t *testing.T) {
+	table, err := os.ReadFile("../integration/fieldtable_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]bool{}
+	for _, match := range testedField.FindAllSubmatch(table, -1) {
+		rows[string(match[1])] = true
+	}
+	for _, f := range fields {
+		if f.support == supported && !rows[f.name] {
+			t.Errorf("%s has no test: add it to fieldGroups in integration/fieldtable_test.go", f.name)
+		}
+		if f.support == supported {
+			delete(rows, f.name)
+		}
+	}
+	for row := range rows {
+		t.Errorf("%s has a row in integration/fieldtable_test.go, and is no supported field", row)
+	}
 }
 
 func TestDocumentation(t *testing.T) {

@@ -113,9 +113,21 @@ func (f *foreground) attach() (restore func(), err error) {
 	go func() {
 		defer close(f.copied)
 		// Ends with EIO, when nobody holds the slave any more.
-		_, _ = io.Copy(os.Stdout, f.stdio.master)
+		copyTerminal(os.Stdout, f.stdio.master)
 	}()
 	return restore, nil
+}
+
+// copyTerminal passes a terminal's output on. Where it does not go to a terminal,
+// lines end as the process has written them.
+func copyTerminal(to *os.File, from io.Reader) {
+	if _, err := console.ConsoleFromFile(to); err == nil {
+		_, _ = io.Copy(to, from)
+		return
+	}
+	lines := &lineFeeds{w: to}
+	_, _ = io.Copy(lines, from)
+	_ = lines.Flush()
 }
 
 // resize gives the container's terminal the size of ours, which may have none.

@@ -31,11 +31,12 @@ func (r Runtime) host(ctx context.Context) (Host, error) {
 		return Host{}, fmt.Errorf("sysinfo: %w", err)
 	}
 	return Host{
-		Root:        r.Root,
-		CPUs:        uint(goruntime.NumCPU()),
-		Memory:      info.Totalram * uint64(info.Unit),
-		Accelerator: accelerator,
-		Guest:       image,
+		Root:          r.Root,
+		CPUs:          uint(goruntime.NumCPU()),
+		Memory:        info.Totalram * uint64(info.Unit),
+		Accelerator:   accelerator,
+		Guest:         image,
+		SystemdCgroup: r.SystemdCgroup,
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/internal/hook"
 	"github.com/vmruntime/vmruntime/internal/trace"
 	"github.com/vmruntime/vmruntime/shim"
 )
@@ -18,6 +19,11 @@ import (
 // Start lets the process of a created container run.
 func (r Runtime) Start(ctx context.Context, id string) error {
 	rec, status, err := r.current(ctx, id)
+	if err == nil && status == specs.StateCreating {
+		if err = r.awaitCreate(ctx, id); err == nil {
+			rec, status, err = r.current(ctx, id)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -33,6 +39,31 @@ func (r Runtime) Start(ctx context.Context, id string) error {
 	return r.startProcess(ctx, rec)
 }
 
+// createTimeout bounds the wait for another command's create: one of its hooks may be
+// who asks.
+const createTimeout = 30 * time.Second
+
+// awaitCreate waits until a create that is under way has come to its end: whoever
+// sees the container may start it.
+func (r Runtime) awaitCreate(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		dir, err := lockStateDir(r.Root, id)
+		if err == nil {
+			dir.unlock()
+		}
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("cannot start a container in the %s state", specs.StateCreating)
+	}
+}
+
 // startProcess lets the process of a created container run. A poststart hook
 // that fails ends it again (runtime.md, lifecycle, step 9).
 func (r Runtime) startProcess(ctx context.Context, rec record) error {
@@ -44,8 +75,8 @@ func (r Runtime) startProcess(ctx context.Context, rec record) error {
 	if rec.Hooks == nil {
 		return nil
 	}
-	hooks := hookList{"poststart", rec.Hooks.Poststart}
-	err := hooks.run(ctx, rec.hookState(specs.StateRunning))
+	hooks := hook.List{Name: "poststart", Hooks: rec.Hooks.Poststart}
+	err := hooks.Run(ctx, rec.Bundle, rec.hookState(specs.StateRunning))
 	if err == nil {
 		return nil
 	}

@@ -17,4 +17,6 @@ type Runtime struct {
 	Exe   string
 	Build string
 	Shim  string
+	// SystemdCgroup is --systemd-cgroup.
+	SystemdCgroup bool
 }

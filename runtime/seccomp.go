@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -121,6 +122,9 @@ func seccompAction(name specs.LinuxSeccompAction, code *uint) (libseccomp.ScmpAc
 	}
 	if code == nil {
 		return action.SetReturnCode(int16(unix.EPERM)), nil
+	}
+	if *code > math.MaxInt16 {
+		return action, fmt.Errorf("%d is no error number", *code)
 	}
 	return action.SetReturnCode(int16(*code)), nil
 }

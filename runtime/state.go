@@ -190,12 +190,9 @@ func (d *stateDir) remove() error {
 func (d *stateDir) save(r record) error {
 	text, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("state of container %s: %w", r.ID, err)
+		return err
 	}
-	if err := replaceFile(filepath.Join(d.path, stateFile), text, 0o600); err != nil {
-		return fmt.Errorf("state of container %s: %w", r.ID, err)
-	}
-	return nil
+	return replaceFile(filepath.Join(d.path, stateFile), text, 0o600)
 }
 
 func readRecord(root, id string) (record, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/vmruntime/vmruntime/cgroup"
 	"github.com/vmruntime/vmruntime/protocol"
 	"github.com/vmruntime/vmruntime/shim"
 	"github.com/vmruntime/vmruntime/vm"
@@ -23,6 +24,8 @@ type Host struct {
 	Memory      uint64
 	Accelerator vm.Accelerator
 	Guest       guest.Image
+	// SystemdCgroup has systemd make the containers' cgroups.
+	SystemdCgroup bool
 }
 
 // Translate turns a sound bundle into the plan of its VM. It looks at nothing
@@ -36,9 +39,15 @@ func Translate(id string, b Bundle, c Config, h Host) (shim.Plan, error) {
 	}
 	network, _ := namespace(b.Spec, specs.NetworkNamespace)
 	machine := translateMachine(id, dir, b, c, h)
+	// In a namespace that others use nothing may outlive QEMU.
+	machine.TapsMade = c.LibvirtURI == vm.URIEmbed && network.Path == ""
 	template, err := templateOf(machine, c)
 	if err != nil {
 		return shim.Plan{}, err
+	}
+	place, err := cgroup.ParsePlace(b.Spec.Linux.CgroupsPath, id, h.SystemdCgroup)
+	if err != nil {
+		return shim.Plan{}, fmt.Errorf("linux.cgroupsPath: %w", err)
 	}
 	return shim.Plan{
 		ID:        id,
@@ -49,6 +58,8 @@ func Translate(id string, b Bundle, c Config, h Host) (shim.Plan, error) {
 		Rootfs:    b.Rootfs,
 		Shares:    shares.list(),
 		Container: container,
+		Cgroup:    place,
+		Resources: b.Spec.Linux.Resources,
 		Netns:     network.Path,
 	}, nil
 }
@@ -77,7 +88,8 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 		Kernel:        h.Guest.Kernel,
 		Initramfs:     h.Guest.Initramfs,
 		Cmdline:       vm.Cmdline(),
-		Taps:          taps(c),
+		Taps:          taps(dir),
+		Disks:         machineDisks(b),
 		Share:         filepath.Join(dir, "share"),
 		Seed:          filepath.Join(dir, "seed.iso"),
 		AgentSocket:   filepath.Join(dir, "agent.sock"),
@@ -91,15 +103,11 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 	return config
 }
 
-// taps are those of the VM. Under a libvirtd they would be in its network
-// namespace, not in the container's.
-func taps(c Config) []string {
-	if c.LibvirtURI != vm.URIEmbed {
-		return nil
-	}
+// taps are those of the VM.
+func taps(dir string) []string {
 	names := make([]string, protocol.MaxInterfaces)
 	for i := range names {
-		names[i] = shim.TapName(i)
+		names[i] = shim.TapName(dir, i)
 	}
 	return names
 }
@@ -131,7 +139,7 @@ func oneLine(s string) string {
 // host become paths of the share, and what only the host can do is taken out.
 func translateContainer(id string, b Bundle, shares shares) (protocol.Container, error) {
 	spec := *b.Spec
-	spec.Hooks = nil
+	spec.Hooks = insideHooks(b.Spec.Hooks)
 	spec.Solaris, spec.Windows, spec.ZOS, spec.FreeBSD = nil, nil, nil, nil
 	spec.Root = &specs.Root{Path: inside(shares.rootfs), Readonly: b.Spec.Root.Readonly}
 	spec.Mounts = slices.Clone(b.Spec.Mounts)
@@ -141,9 +149,9 @@ func translateContainer(id string, b Bundle, shares shares) (protocol.Container,
 	process := *b.Spec.Process
 	process.ApparmorProfile, process.SelinuxLabel = "", ""
 	spec.Process = &process
-	spec.Linux = insideLinux(b.Spec)
+	spec.Linux = insideLinux(b)
 
-	container := protocol.Container{ID: id, Spec: &spec}
+	container := protocol.Container{ID: id, Bundle: b.Dir, Spec: &spec, Disks: insideDisks(b)}
 	if seccomp := b.Spec.Linux.Seccomp; seccomp != nil {
 		var err error
 		if container.Seccomp, container.SeccompFlags, err = compileSeccomp(seccomp); err != nil {
@@ -153,7 +161,16 @@ func translateContainer(id string, b Bundle, shares shares) (protocol.Container,
 	return container, nil
 }
 
-func insideLinux(s *specs.Spec) *specs.Linux {
+// insideHooks are those that run in the container's namespaces.
+func insideHooks(h *specs.Hooks) *specs.Hooks {
+	if h == nil || len(h.CreateContainer)+len(h.StartContainer) == 0 {
+		return nil
+	}
+	return &specs.Hooks{CreateContainer: h.CreateContainer, StartContainer: h.StartContainer}
+}
+
+func insideLinux(b Bundle) *specs.Linux {
+	s := b.Spec
 	linux := *s.Linux
 	linux.Seccomp = nil
 	linux.CgroupsPath = ""
@@ -162,18 +179,25 @@ func insideLinux(s *specs.Spec) *specs.Linux {
 	for i := range linux.Namespaces {
 		linux.Namespaces[i].Path = ""
 	}
-	linux.Resources = insideResources(s.Linux.Resources)
-	linux.Devices = slices.DeleteFunc(slices.Clone(s.Linux.Devices), func(d specs.LinuxDevice) bool { return !inGuest(d) })
+	linux.Resources = insideResources(b)
+	if privileged(s.Linux) {
+		linux.Devices = slices.DeleteFunc(slices.Clone(s.Linux.Devices), func(d specs.LinuxDevice) bool { return !inGuest(d) })
+	}
 	return &linux
 }
 
-// insideResources are without the numbers of the host's CPUs and memory nodes.
-func insideResources(r *specs.LinuxResources) *specs.LinuxResources {
-	if r == nil || r.CPU == nil {
-		return r
+// insideResources are without the numbers of the host's CPUs, memory nodes and disks.
+func insideResources(b Bundle) *specs.LinuxResources {
+	r := b.Spec.Linux.Resources
+	if r == nil {
+		return nil
 	}
-	inside, cpu := *r, *r.CPU
-	cpu.Cpus, cpu.Mems = "", ""
-	inside.CPU = &cpu
+	inside := *r
+	inside.Devices = insideRules(b)
+	if r.CPU != nil {
+		cpu := *r.CPU
+		cpu.Cpus, cpu.Mems = "", ""
+		inside.CPU = &cpu
+	}
 	return &inside
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/hook"
 )
 
 // hostNetns is the network namespace that no container may be given.
@@ -18,7 +20,8 @@ const hostNetns = "/proc/1/ns/net"
 // what is not refused is done, or is one of the ignored fields of the table.
 func (b Bundle) Validate() error {
 	checks := []func(*specs.Spec) error{
-		checkFields, checkRequiredNamespaces, checkNamespacePaths, checkSeccomp, checkDevices, checkHooks, checkSysctl, checkRlimits,
+		checkFields, checkPod, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
+		checkMountKinds, checkSeccomp, checkDevices, checkDeviceRules, checkHooks, checkSysctl, checkRlimits, checkResources,
 	}
 	for _, check := range checks {
 		if err := check(b.Spec); err != nil {
@@ -28,22 +31,36 @@ func (b Bundle) Validate() error {
 	return nil
 }
 
-// Warnings are about what is ignored although it was meant to protect.
+// Warnings are about what is not done although it was meant to protect or to allow.
 func (b Bundle) Warnings() []string {
+	c := b.Spec.Process.Capabilities
+	return slices.Concat(capabilityWarnings(c), ambientWarnings(c), labelWarnings(b.Spec))
+}
+
+func labelWarnings(s *specs.Spec) []string {
 	var ignored []string
-	if b.Spec.Process.ApparmorProfile != "" {
+	if s.Process.ApparmorProfile != "" {
 		ignored = append(ignored, "process.apparmorProfile")
 	}
-	if b.Spec.Process.SelinuxLabel != "" {
+	if s.Process.SelinuxLabel != "" {
 		ignored = append(ignored, "process.selinuxLabel")
 	}
-	if b.Spec.Linux != nil && b.Spec.Linux.MountLabel != "" {
+	if s.Linux != nil && s.Linux.MountLabel != "" {
 		ignored = append(ignored, "linux.mountLabel")
 	}
 	if len(ignored) == 0 {
 		return nil
 	}
 	return []string{strings.Join(ignored, ", ") + " ignored: the guest's kernel runs no AppArmor or SELinux, the VM confines the container"}
+}
+
+// checkPod refuses a container that Kubernetes wants in the VM of its pod.
+func checkPod(s *specs.Spec) error {
+	if s.Annotations["io.kubernetes.cri.container-type"] != "container" {
+		return nil
+	}
+	return fmt.Errorf("annotations: this is a container of pod %s, and several containers in one VM are not supported yet: give the pod another runtime class",
+		s.Annotations["io.kubernetes.cri.sandbox-id"])
 }
 
 // A container in a VM has these for itself, whether it wants to or not.
@@ -71,8 +88,6 @@ func checkNamespacePaths(s *specs.Spec) error {
 	for i, ns := range s.Linux.Namespaces {
 		name := fmt.Sprintf("linux.namespaces[%d]", i)
 		switch {
-		case ns.Type == specs.UserNamespace:
-			return fmt.Errorf("%s: user namespaces cannot cross into a VM yet: remove it", name)
 		case ns.Path == "":
 			continue
 		case ns.Type == specs.NetworkNamespace:
@@ -80,7 +95,7 @@ func checkNamespacePaths(s *specs.Spec) error {
 				return fmt.Errorf("%s.path: %w", name, err)
 			}
 		case slices.Contains([]specs.LinuxNamespaceType{specs.PIDNamespace, specs.MountNamespace, specs.IPCNamespace,
-			specs.UTSNamespace, specs.CgroupNamespace, specs.TimeNamespace}, ns.Type):
+			specs.UTSNamespace, specs.CgroupNamespace, specs.TimeNamespace, specs.UserNamespace}, ns.Type):
 			return fmt.Errorf("%s.path: a VM cannot join the %s namespace %s of the host: remove the path", name, ns.Type, ns.Path)
 		}
 	}
@@ -131,9 +146,9 @@ func checkHooks(s *specs.Spec) error {
 	if s.Hooks == nil {
 		return nil
 	}
-	for _, h := range hookLists(s.Hooks) {
-		for i, hook := range h.hooks {
-			name := fmt.Sprintf("hooks.%s[%d]", h.name, i)
+	for _, h := range append(hook.Host(s.Hooks), hook.Guest(s.Hooks)...) {
+		for i, hook := range h.Hooks {
+			name := fmt.Sprintf("hooks.%s[%d]", h.Name, i)
 			switch {
 			case !strings.HasPrefix(hook.Path, "/"):
 				return fmt.Errorf("%s.path: %q must be absolute", name, hook.Path)
