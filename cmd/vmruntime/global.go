@@ -24,7 +24,7 @@ func globalFlags() []cli.Flag {
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "text or json", Local: true},
 		&cli.BoolFlag{Name: "debug", Usage: "log more", Local: true},
 		&cli.StringFlag{Name: "config", Value: runtime.DefaultConfig, Usage: "configuration of the runtime", Sources: cli.EnvVars("VMRUNTIME_CONFIG"), Local: true},
-		&cli.BoolFlag{Name: "systemd-cgroup", Usage: "accepted for compatibility with runc", Local: true},
+		&cli.BoolFlag{Name: "systemd-cgroup", Usage: "have systemd make cgroups: cgroupsPath is slice:prefix:name", Local: true},
 		&cli.StringFlag{Name: "rootless", Usage: "accepted for compatibility with runc", Local: true},
 		&cli.StringFlag{Name: "criu", Usage: "accepted for compatibility with runc", Local: true},
 	}
@@ -58,6 +58,7 @@ func configured(c *cli.Command) (runtime.Runtime, error) {
 	if err != nil {
 		return runtime.Runtime{}, err
 	}
+	r.SystemdCgroup = c.Bool("systemd-cgroup")
 	r.Config, err = runtime.LoadConfig(c.String("config"), r.Exe)
 	return r, err
 }

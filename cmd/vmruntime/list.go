@@ -35,6 +35,12 @@ func list(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	// Only the default need not be there before the first container is.
+	if c.Root().IsSet("root") {
+		if _, err := os.Stat(r.Root); err != nil {
+			return fmt.Errorf("--root: %w", err)
+		}
+	}
 	states, err := r.List(ctx)
 	if err != nil {
 		return err

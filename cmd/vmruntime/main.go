@@ -79,8 +79,8 @@ func newApp() *cli.Command {
 		Before:  setUp,
 		Commands: []*cli.Command{
 			createCommand(), startCommand(), stateCommand(), killCommand(), deleteCommand(), listCommand(),
-			runCommand(), execCommand(), psCommand(), pauseCommand(), resumeCommand(), specCommand(),
-			featuresCommand(), checkCommand(), guestCommand(), templateCommand(),
+			runCommand(), execCommand(), psCommand(), pauseCommand(), resumeCommand(), updateCommand(), eventsCommand(), specCommand(),
+			featuresCommand(), checkCommand(), installCommand(), guestCommand(), templateCommand(),
 		},
 		Action:                    unknownCommand,
 		DisableSliceFlagSeparator: true,
