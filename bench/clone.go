@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/cgroup"
 	"github.com/vmruntime/vmruntime/runtime"
 	"github.com/vmruntime/vmruntime/shim"
 	"github.com/vmruntime/vmruntime/vm"
@@ -32,6 +33,7 @@ type cloning struct {
 	State string
 	// machine is the command line of a clone of vmruntime's.
 	machine machine
+	group   *cgroup.Group
 }
 
 // prepareClones builds the template of the bundle and makes what a clone of it
@@ -71,7 +73,7 @@ func (l *lab) prepareClones(ctx context.Context, p program, bundle string) (*clo
 	if err != nil {
 		return nil, err
 	}
-	return &cloning{dir, plan.ID, config, template.StateFile(), m}, c.discard()
+	return &cloning{dir, plan.ID, config, template.StateFile(), m, l.bare}, c.discard()
 }
 
 // planOf is what vmruntime would do with the bundle, with its files in dir.
@@ -105,7 +107,11 @@ func planOf(ctx context.Context, p program, bundle, dir string) (shim.Plan, erro
 		Accelerator: verdict.Accelerator, Guest: image,
 	})
 	m := &plan.Machine
+	// libvirt makes them here.
+	m.TapsMade = false
 	m.Share, m.Seed = filepath.Join(dir, "share"), filepath.Join(dir, "seed.iso")
+	// Here is no shim to make them.
+	m.TapsMade = false
 	m.AgentSocket, m.ConsoleSocket = filepath.Join(dir, "agent.sock"), filepath.Join(dir, "console.sock")
 	return plan, err
 }
@@ -137,7 +143,7 @@ func (c *cloning) bare(ctx context.Context) (time.Duration, error) {
 	cmd.SysProcAttr = dieWithUs()
 	cmd.Stderr = os.Stderr
 	begin := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := launch(cmd, c.group); err != nil {
 		return 0, err
 	}
 	// What waits for QEMU must not outlive it.

@@ -42,4 +42,15 @@ from 1 to 10 and from 10 to 50 containers. The guest's RAM is part of QEMU's; th
 [files.fio](../../bench/files.fio). **QEMU, same share**: a bare QEMU whose only program is fio, the same directory behind the same
 9p device with the same mount options.`,
 	},
+	{
+		name: "network", title: "Network", measure: measureNetwork, picture: ofValues,
+		about: `One TCP connection between the host and an iperf3 in the container, over a veth pair, three seconds each way. **QEMU, same tap**:
+a bare QEMU with the same kernel and virtio-net device whose only program is iperf3; its tap is in a network namespace, connected with the
+veth pair as vmruntime connects its own.`,
+	},
+	{
+		name: "engines", title: "Engines", measure: measureEngines, picture: ofValues,
+		about: "`docker run --rm busybox true` and `podman run --rm busybox true`, from the start of the command to its exit, with runc and with\n" +
+			"vmruntime, whose machines are clones of a template. The engines are those of [hack/engines.sh](../../hack/engines.sh).",
+	},
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/vmruntime/vmruntime/cgroup"
 	"github.com/vmruntime/vmruntime/runtime"
 	"github.com/vmruntime/vmruntime/vm/guest"
 )
@@ -28,7 +29,10 @@ type lab struct {
 	dir    string
 	rounds int
 	ids    int
-	undo   []func() error
+	// bare is the cgroup of bare machines; containers have each one beside it, and
+	// among cgroups the scheduler shares the CPUs.
+	bare *cgroup.Group
+	undo []func() error
 }
 
 func newLab(checkout string, rounds int) (*lab, error) {
@@ -38,7 +42,19 @@ func newLab(checkout string, rounds int) (*lab, error) {
 	}
 	l := &lab{checkout: checkout, dir: dir, rounds: rounds}
 	l.later(func() error { return os.RemoveAll(dir) })
+	l.makeGroup()
 	return l, nil
+}
+
+// makeGroup does as vmruntime does: where the host refuses a cgroup, it goes without.
+func (l *lab) makeGroup() {
+	group, err := cgroup.Make(cgroup.Place{Path: l.newID()}, filepath.Join(l.dir, "bare.json"))
+	if err != nil {
+		progress("bare machines have no cgroup of their own: %v", err)
+		return
+	}
+	l.bare = group
+	l.later(group.Remove)
 }
 
 // later is done by close, the last first.

@@ -46,7 +46,7 @@ func (c *cloning) libvirt(ctx context.Context) (took time.Duration, err error) {
 		return 0, err
 	}
 	begin := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := launch(cmd, c.group); err != nil {
 		return 0, err
 	}
 	word, err := bufio.NewReader(output).ReadString('\n')

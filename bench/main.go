@@ -1,5 +1,5 @@
-// Command bench measures vmruntime beside bare QEMU, libvirt, runc and crun, and
-// publishes what it finds.
+// Command bench measures vmruntime beside bare QEMU, libvirt, runc and crun, alone
+// and beside engines, and publishes what it finds.
 //
 //	bench [-rows NAME,...] [-rounds N] -out DIR    measures, then as with -page
 //	bench -page -out DIR                           draws what DIR has been measured
@@ -36,8 +36,11 @@ type kind struct {
 func init() { goruntime.LockOSThread() }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == libvirtWord {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == libvirtWord:
 		exitWith(libvirtClone(os.Args[2]))
+	case len(os.Args) == 4 && os.Args[1] == enginesWord:
+		exitWith(besideEngines(os.Args[2], os.Args[3]))
 	}
 	rows := flag.String("rows", "", "comma-separated `names` of rows (default: all)")
 	rounds := flag.Int("rounds", 5, "how often everything is measured")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -82,11 +83,43 @@ func (m machine) bare(ctx context.Context, kernel, initramfs string, words []str
 			line = append(line, name, value)
 		}
 	}
+	// In emulation it decides what asking for the time costs.
+	const noHPET = "-no-hpet"
+	if slices.Contains(m, noHPET) {
+		line = append(line, noHPET)
+	}
 	line = append(line, "-kernel", kernel, "-initrd", initramfs,
 		"-append", vm.Cmdline(words...))
 	cmd := exec.CommandContext(ctx, vm.QEMU, append(line, args...)...)
 	cmd.SysProcAttr = dieWithUs()
 	return cmd
+}
+
+// nic are the options that give a bare machine the first NIC of the container's
+// machine, with this tap and address.
+func (m machine) nic(tap, mac string) ([]string, error) {
+	var netdev struct {
+		ID    string
+		Vhost bool
+	}
+	if err := json.Unmarshal([]byte(m.option("-netdev")), &netdev); err != nil {
+		return nil, fmt.Errorf("the container's machine has no NIC: %w: %q", err, m)
+	}
+	i := slices.IndexFunc(m, func(arg string) bool { return strings.Contains(arg, `"netdev":"`+netdev.ID+`"`) })
+	if i < 0 {
+		return nil, fmt.Errorf("the container's machine has no NIC for %s: %q", netdev.ID, m)
+	}
+	device := map[string]any{}
+	if err := json.Unmarshal([]byte(m[i]), &device); err != nil {
+		return nil, fmt.Errorf("the container's machine's NIC %s: %w", m[i], err)
+	}
+	device["mac"] = mac
+	text, err := json.Marshal(device)
+	backend := "tap,id=" + netdev.ID + ",ifname=" + tap + ",script=no,downscript=no"
+	if netdev.Vhost {
+		backend += ",vhost=on"
+	}
+	return []string{"-netdev", backend, "-device", string(text)}, err
 }
 
 // share are the options that give a bare machine the lab's share as the

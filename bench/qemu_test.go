@@ -16,7 +16,7 @@ import (
 var ofLibvirt = machine{
 	"qemu-system-x86_64", "-name", "guest=x", "-S", "-object", `{"qom-type":"secret","id":"masterKey0"}`, "-machine", "pc-q35-7.2",
 	"-m", "1024", "-chardev", "socket,id=charmonitor,fd=27,server=on", "-mon", "chardev=charmonitor,id=monitor",
-	"-no-shutdown", "-kernel", "/k", "-append", "quiet", "-fsdev", "local,multidevs=remap,id=fs,path=/run/x/share",
+	"-no-hpet", "-no-shutdown", "-kernel", "/k", "-append", "quiet", "-fsdev", "local,multidevs=remap,id=fs,path=/run/x/share",
 	"-device", `{"driver":"virtio-9p-pci","fsdev":"fs"}`, "-device", `{"filename":"/run/x/seed.iso"}`, "-sandbox", "on",
 }
 
@@ -29,7 +29,7 @@ func TestArguments(t *testing.T) {
 			t.Errorf("%s is left in %s", gone, got)
 		}
 	}
-	for _, kept := range []string{"-machine pc-q35-7.2 -m 1024 -kernel /k", "virtio-9p-pci", "/d/monitor.sock"} {
+	for _, kept := range []string{"-machine pc-q35-7.2 -m 1024 -no-hpet -kernel /k", "virtio-9p-pci", "/d/monitor.sock"} {
 		if !strings.Contains(got, kept) {
 			t.Errorf("%s is not in %s", kept, got)
 		}
@@ -55,9 +55,27 @@ func TestBareShare(t *testing.T) {
 	}
 }
 
+func TestNIC(t *testing.T) {
+	const other = `{"driver":"virtio-net-pci","netdev":"n1","mac":"52:54:00:00:00:01"}`
+	for _, test := range []struct{ netdev, want string }{
+		{`{"type":"tap","fd":"3","id":"n0"}`, "tap,id=n0,ifname=tap0,script=no,downscript=no"},
+		{`{"type":"tap","fd":"3","vhost":true,"vhostfd":"4","id":"n0"}`, "tap,id=n0,ifname=tap0,script=no,downscript=no,vhost=on"},
+	} {
+		m := machine{"qemu", "-netdev", test.netdev, "-device", other, "-device", `{"driver":"virtio-net-pci","netdev":"n0","mac":"52:54:00:00:00:00"}`}
+		got, err := m.nic("tap0", "02:00:00:00:00:09")
+		want := []string{"-netdev", test.want, "-device", `{"driver":"virtio-net-pci","mac":"02:00:00:00:00:09","netdev":"n0"}`}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if _, err := ofLibvirt.nic("tap0", ""); err == nil {
+		t.Error("a NIC was found where there is none")
+	}
+}
+
 func TestBare(t *testing.T) {
 	got := ofLibvirt.bare(t.Context(), "/k2", "/i", []string{"job=x"}, "-device", "d").Args
-	want := []string{"-m", "1024", "-kernel", "/k2", "-initrd", "/i", "-append", vm.Cmdline("job=x"), "-device", "d"}
+	want := []string{"-m", "1024", "-no-hpet", "-kernel", "/k2", "-initrd", "/i", "-append", vm.Cmdline("job=x"), "-device", "d"}
 	if !slices.Equal(got[len(got)-len(want):], want) {
 		t.Errorf("%q", got)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -41,12 +42,8 @@ func measureStart(ctx context.Context, l *lab) ([]Figure, error) {
 	for _, p := range l.references() {
 		machines = append(machines, l.running(p.name, p, bundle))
 	}
-	// Whatever comes first would pay for the caches of all.
-	progress("once each, uncounted")
-	for _, c := range machines {
-		if _, err := c.turn(ctx); err != nil {
-			return nil, err
-		}
+	if err := warmUp(ctx, machines); err != nil {
+		return nil, err
 	}
 	return takeTurns(ctx, l.rounds, []Figure{figure}, machines)
 }
@@ -71,8 +68,14 @@ func (l *lab) starts(ctx context.Context, bundle string) ([]contender, error) {
 	}
 	booting := func(name, kernel string) contender {
 		return once(name, func(ctx context.Context) (time.Duration, error) {
-			_, took, err := timed(clones.machine.bare(ctx, kernel, image.Initramfs, []string{protocol.ProbeWord}))
-			return took, err
+			cmd := clones.machine.bare(ctx, kernel, image.Initramfs, []string{protocol.ProbeWord})
+			cmd.Stderr = os.Stderr
+			begin := time.Now()
+			if err := launch(cmd, l.bare); err != nil {
+				return 0, err
+			}
+			err := cmd.Wait()
+			return time.Since(begin), err
 		})
 	}
 	return []contender{

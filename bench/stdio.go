@@ -152,7 +152,7 @@ func (l *lab) bareJob(ctx context.Context, m machine, job, options string, devic
 	cmd := m.bare(ctx, image.Kernel, initramfs, words, append(devices,
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=port,path="+socket.Addr().String(),
 		"-device", "virtserialport,chardev=port")...)
-	if err := cmd.Start(); err != nil {
+	if err := launch(cmd, l.bare); err != nil {
 		return nil, err
 	}
 	l.later(func() error {

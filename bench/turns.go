@@ -19,6 +19,18 @@ func (c contender) turn(ctx context.Context) ([]float64, error) {
 	return c.measure(ctx)
 }
 
+// warmUp has each contender measured once, uncounted: whatever comes first would pay
+// for the caches of all.
+func warmUp(ctx context.Context, contenders []contender) error {
+	progress("once each, uncounted")
+	for _, c := range contenders {
+		if _, err := c.turn(ctx); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
 // takeTurns has each contender measured once per turn, one after the other, and
 // fills the figures. What happens to the machine meanwhile happens to all of them.
 func takeTurns(ctx context.Context, turns int, figures []Figure, contenders []contender) ([]Figure, error) {

@@ -41,6 +41,8 @@ func run() error {
 		return serve(port)
 	case "files":
 		return files(port, os.Getenv("bench_options"))
+	case "network":
+		return network(port, os.Getenv("bench_options"))
 	default:
 		return fmt.Errorf("there is no job %q", job)
 	}
