@@ -45,7 +45,7 @@ func TestShimKilled(t *testing.T) {
 		c.stdout.wait(t, "ready\n")
 		qemu := qemuOf(t, c)
 		c.process.kill(t, unix.SIGKILL)
-		awaitDeath(t, 5*time.Second, "QEMU", qemu)
+		awaitDeath(t, patience, "QEMU", qemu)
 		c.expect(t, 137)
 		checkGone(t, c)
 	})
@@ -114,7 +114,7 @@ func TestCreateKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = cmd.Wait()
-			eventually(t, 10*time.Second, "shim and QEMU are gone", func() bool {
+			eventually(t, patience, "shim and QEMU are gone", func() bool {
 				shim, _ := shimOf(id)
 				return shim == 0 && len(machinesOf(id)) == 0
 			})
@@ -153,7 +153,7 @@ func TestDamagedState(t *testing.T) {
 			r.refuse(t, "state", c.id)
 			r.must(t, "list")
 			r.must(t, "delete", "--force", c.id)
-			awaitDeath(t, time.Second, "QEMU", qemu)
+			awaitDeath(t, patience, "QEMU", qemu)
 			if !damage.killed {
 				c.wait(t)
 			}

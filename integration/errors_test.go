@@ -125,18 +125,19 @@ var foreignConfigs = []struct {
 		d.add(object{"type": "pid", "path": "/proc/self/ns/pid"}, "linux", "namespaces")
 	}, []string{"linux.namespaces", "pid", "VM"}},
 	{"no namespaces", func(d document) { d.remove("linux", "namespaces") }, []string{"linux.namespaces"}},
-	{"user namespace", func(d document) { d.add(object{"type": "user"}, "linux", "namespaces") }, []string{"user namespace", "VM"}},
+	{"user namespace without mappings", func(d document) { d.add(object{"type": "user"}, "linux", "namespaces") }, []string{"linux.uidMappings", "user namespace"}},
 	{"network devices", func(d document) { d.set(object{"eth0": object{}}, "linux", "netDevices") }, []string{"linux.netDevices", "VM"}},
 	{"device of the host", func(d document) {
-		d.add(object{"path": "/dev/sda", "type": "b", "major": 8, "minor": 0}, "linux", "devices")
-	}, []string{"linux.devices[0]", "/dev/sda", "VM"}},
+		// The first terminal, which any kernel with a console has.
+		d.add(object{"path": "/dev/tty0", "type": "c", "major": 4, "minor": 0}, "linux", "devices")
+	}, []string{"linux.devices[0]", "/dev/tty0", "VM"}},
 	{"id-mapped mount", func(d document) {
 		d.add(object{"type": "bind", "destination": "/mnt", "source": "/etc", "options": []string{"bind"},
 			"uidMappings": []any{object{"containerID": 0, "hostID": 1000, "size": 1}}}, "mounts")
 	}, []string{"mounts[", "uidMappings", "VM"}},
-	{"hook inside", func(d document) {
-		d.set(object{"startContainer": []any{object{"path": "/bin/true"}}}, "hooks")
-	}, []string{"hooks.startContainer", "VM"}},
+	{"hook inside without time", func(d document) {
+		d.set(object{"startContainer": []any{object{"path": "/bin/true", "timeout": 0}}}, "hooks")
+	}, []string{"hooks.startContainer[0].timeout", "0"}},
 	{"intelRdt", func(d document) { d.set(object{"closID": "x"}, "linux", "intelRdt") }, []string{"linux.intelRdt", "VM"}},
 }
 

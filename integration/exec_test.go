@@ -162,6 +162,28 @@ func TestExecEndsWithTheContainer(t *testing.T) {
 	c.delete(t)
 }
 
+// An init that manages its cgroups itself leaves its own without processes: execs
+// join init.
+func TestExecBesideManagedCgroups(t *testing.T) {
+	r := machines(t)
+	nothingLeft(t)
+	c := r.startNew(t, writable, everything, script(
+		"set -e",
+		"mkdir /sys/fs/cgroup/init",
+		"echo $$ >/sys/fs/cgroup/init/cgroup.procs",
+		"echo +memory +pids >/sys/fs/cgroup/cgroup.subtree_control",
+		"echo ready",
+		"exec sleep 1000",
+	))
+	c.stdout.wait(t, "ready\n")
+	for _, user := range []string{"0", "1000"} {
+		if got := r.call(t, "exec", "--user", user, c.id, "/bin/cat", "/proc/self/cgroup"); got.Code != 0 || got.Out != "0::/init\n" {
+			t.Errorf("user %s: %s", user, got)
+		}
+	}
+	c.end(t)
+}
+
 // exec works before start: engines may run health checks that early.
 func TestExecInCreated(t *testing.T) {
 	r := subject(t)

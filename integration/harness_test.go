@@ -150,12 +150,11 @@ func overVirtiofs(t testing.TB, uri string) runtime {
 	return r
 }
 
-// templateBuilds are by libvirt driver: machines under a libvirtd have no NICs.
-var templateBuilds = map[string]*sync.Once{uriEmbed: {}, uriSystem: {}}
+var templateBuild sync.Once
 
 func buildTemplate(t testing.TB, r runtime) {
 	t.Helper()
-	templateBuilds[r.uri].Do(func() { r.must(t, "template", "build") })
+	templateBuild.Do(func() { r.must(t, "template", "build") })
 }
 
 // reference is the runtime that engines know.

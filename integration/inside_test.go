@@ -149,7 +149,7 @@ func TestHooks(t *testing.T) {
 		t.Skip("needs a runtime that runs poststart after start: runc runs it in create")
 	}
 	order("prestart", "prestart", "createRuntime", "createRuntime")
-	checkHookState(t, c, dir+"/prestart.json", "creating", c.pid)
+	checkHookState(t, c, dir+"/prestart.json", "created", c.pid)
 	checkHookState(t, c, dir+"/createRuntime.json", "creating", c.pid)
 	c.start(t)
 	c.stdout.wait(t, "ready\n")

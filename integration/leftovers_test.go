@@ -35,7 +35,7 @@ type inventory map[string]bool
 func compare(t testing.TB, before inventory) {
 	t.Helper()
 	var left []string
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		reapOrphans()
 		now := takeInventory(t)
 		left = left[:0]
@@ -164,13 +164,19 @@ func (i inventory) temporary() error {
 		}
 		for _, e := range entries {
 			for _, prefix := range []string{"vmruntime", "runc", "qemu", "vl.", "libvirt"} {
-				if strings.HasPrefix(e.Name(), prefix) && !strings.HasPrefix(e.Name(), scratchPrefix) {
+				if strings.HasPrefix(e.Name(), prefix) && !belongsToTests(e.Name()) {
 					i.add("file %s", filepath.Join(dir, e.Name()))
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// belongsToTests tells directories of other runs of tests, of which one may be of
+// engines (hack/engines.sh).
+func belongsToTests(name string) bool {
+	return strings.HasPrefix(name, scratchPrefix) || strings.HasPrefix(name, "vmruntime-engines-")
 }
 
 func (i inventory) sockets() error {

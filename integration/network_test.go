@@ -77,8 +77,12 @@ func (w wire) plug(t testing.TB, path, name string, network int) {
 
 // The guest's network is the namespace's.
 func TestNetwork(t *testing.T) {
-	r := machines(t)
-	nothingLeft(t)
+	needVM(t)
+	eachDriver(t, networkMirrored)
+}
+
+func networkMirrored(t *testing.T, r runtime) {
+	t.Helper()
 	w := newWire(t)
 	w.plug(t, w.inside, "eth0", 99)
 	for _, line := range []string{
@@ -139,8 +143,12 @@ func known(fields []string) string {
 
 // Packets go both ways, over IPv4 and IPv6.
 func TestNetworkTraffic(t *testing.T) {
-	r := machines(t)
-	nothingLeft(t)
+	needVM(t)
+	eachDriver(t, networkTraffic)
+}
+
+func networkTraffic(t *testing.T, r runtime) {
+	t.Helper()
 	w := newWire(t)
 	w.plug(t, w.inside, "eth0", 99)
 	c := r.startNew(t, joinNetns(w.inside), script("echo ready", forever))
@@ -160,12 +168,26 @@ func TestNetworkTraffic(t *testing.T) {
 	}
 	server.kill(t, unix.SIGKILL)
 	c.end(t)
+	// The namespace is as it was before.
+	var conn net.Conn
+	inNetns(t, w.inside, func() (err error) {
+		conn, err = net.DialTimeout("tcp", "10.99.0.1:7000", patience)
+		return err
+	})
+	defer conn.Close()
+	if got, err := io.ReadAll(conn); string(got) != "hello\n" {
+		t.Errorf("without the VM the namespace gets %q, %v", got, err)
+	}
 }
 
 // A namespace that is filled between create and start, and changed later.
 func TestNetworkComesLater(t *testing.T) {
-	r := machines(t)
-	nothingLeft(t)
+	needVM(t)
+	eachDriver(t, networkComesLater)
+}
+
+func networkComesLater(t *testing.T, r runtime) {
+	t.Helper()
 	w := newWire(t)
 	c := r.create(t, r.bundle(t, script("ip -o -4 addr show dev eth0 | grep -o 10[.0-9]*/24", "echo ready", forever)), options{})
 	own := fmt.Sprintf("/proc/%d/ns/net", c.pid)
@@ -183,34 +205,46 @@ func TestNetworkComesLater(t *testing.T) {
 	})
 	w.in(t, own, "ip link del eth1")
 	eventually(t, patience, "second interface is gone", inGuest("eth0 lo"))
+	// The same name on another network, and the first interface under another.
+	w.plug(t, own, "eth1", 97)
+	eventually(t, patience, "interface is there again", inGuest("eth0 eth1 lo"))
+	for _, line := range []string{
+		"ip link set eth0 down", "ip link set eth1 down", "ip link set eth0 name first0", "ip link set eth1 name eth0",
+		"ip link set eth0 mtu 1300 up", "ip link set first0 up",
+	} {
+		w.in(t, own, line)
+	}
+	eventually(t, patience, "interfaces have changed", func() bool {
+		return c.exec(t, "/bin/sh", "-c", "echo $(ls /sys/class/net) $(cat /sys/class/net/eth0/mtu)").Out == "eth0 first0 lo 1300\n"
+	})
+	go greet(w.listen(t, "10.97.0.1"))
+	eventually(t, patience, "third network works", func() bool {
+		return c.exec(t, "/bin/sh", "-c", "nc 10.97.0.1 7000 </dev/null").Out == "hello\n"
+	})
+	if got := r.refuse(t, "create", "--bundle", r.bundle(t, joinNetns(own)), r.newID(t)); !strings.Contains(got, "remove --network container:ID") {
+		t.Errorf("the network of a VM is refused by %q", got)
+	}
 	c.end(t)
 }
 
 // An engine that answers at 127.0.0.11 in the namespace answers in the guest.
 func TestNetworkNames(t *testing.T) {
-	r := machines(t)
-	nothingLeft(t)
+	needVM(t)
+	eachDriver(t, networkNames)
+}
+
+func networkNames(t *testing.T, r runtime) {
+	t.Helper()
 	w := newWire(t)
 	w.plug(t, w.inside, "eth0", 99)
-	inNetns(t, w.inside, func() error {
-		packets, err := net.ListenPacket("udp", "127.0.0.11:53")
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { packets.Close() })
-		listener, err := net.Listen("tcp", "127.0.0.11:53")
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { listener.Close() })
-		go answerNames(packets)
-		go answerNamesTCP(listener)
-		return nil
-	})
+	inNetns(t, w.world, func() error { return w.answer(t, w.world, "10.99.0.1:53") })
+	inNetns(t, w.inside, func() error { return w.answer(t, w.inside, "127.0.0.11:53") })
 	c := r.startNew(t, joinNetns(w.inside), idle)
 	c.stdout.wait(t, "ready\n")
-	if got := c.exec(t, "nslookup", "db.example", "127.0.0.11"); !strings.Contains(got.Out, "10.1.2.3") {
-		t.Errorf("over UDP: %s", got)
+	for name, address := range map[string]string{"db.example": "10.1.2.3", "db.world": "10.4.5.6"} {
+		if got := c.exec(t, "nslookup", name, "127.0.0.11"); !strings.Contains(got.Out, address) {
+			t.Errorf("%s over UDP: %s", name, got)
+		}
 	}
 	// The length, and a query with nothing but a header, which comes back as it is.
 	query := `\000\014ABCDEFGHIJKL`
@@ -220,26 +254,77 @@ func TestNetworkNames(t *testing.T) {
 	c.end(t)
 }
 
-// answerNames says of every name that it is 10.1.2.3 (RFC 1035).
-func answerNames(packets net.PacketConn) {
+// answer is a DNS server in the namespace at path, which the calling thread is in.
+// Over TCP it sends everything back.
+func (w wire) answer(t testing.TB, path, address string) error {
+	packets, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { packets.Close() })
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { listener.Close() })
+	go w.answerNames(packets, path)
+	go answerNamesTCP(listener)
+	return nil
+}
+
+// answerNames says of every name that it is 10.1.2.3 (RFC 1035), and 10.4.5.6 in the
+// world, which is asked for names that end like it.
+func (w wire) answerNames(packets net.PacketConn, path string) {
 	buffer := make([]byte, 1500)
 	for {
 		n, from, err := packets.ReadFrom(buffer)
 		if err != nil {
 			return
 		}
-		query := buffer[:n]
-		if n < 16 || query[n-3] != 1 {
-			// Not for an IPv4 address: an answer without any.
-			query[2], query[3] = 0x84, 0
-			_, _ = packets.WriteTo(query, from)
-			continue
+		answer := buffer[:n]
+		switch {
+		case path == w.world:
+			answer = addAnswer(answer, 10, 4, 5, 6)
+		case strings.Contains(string(answer), "\x05world\x00"):
+			answer, err = w.forward(answer)
+		default:
+			answer = addAnswer(answer, 10, 1, 2, 3)
 		}
-		answer := append([]byte(nil), query...)
-		answer[2], answer[3], answer[7] = 0x84, 0, 1
-		answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 1, 2, 3)
-		_, _ = packets.WriteTo(answer, from)
+		if err == nil {
+			_, _ = packets.WriteTo(answer, from)
+		}
 	}
+}
+
+// forward asks the world from the namespace itself, as engines do.
+func (w wire) forward(query []byte) (answer []byte, err error) {
+	answer = make([]byte, 1500)
+	err = enterNetns(w.inside, func() error {
+		conn, err := net.Dial("udp", "10.99.0.1:53")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := conn.Write(query); err != nil {
+			return err
+		}
+		n, err := conn.Read(answer)
+		answer = answer[:n]
+		return err
+	})
+	return answer, err
+}
+
+func addAnswer(query []byte, address ...byte) []byte {
+	answer := append([]byte(nil), query...)
+	answer[2], answer[3] = 0x84, 0
+	if n := len(query); n < 16 || query[n-3] != 1 {
+		// Not for an IPv4 address: an answer without any.
+		return answer
+	}
+	answer[7] = 1
+	return append(append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4), address...)
 }
 
 // answerNamesTCP sends everything back.
@@ -258,8 +343,12 @@ func answerNamesTCP(l net.Listener) {
 
 // A container without a network has lo alone.
 func TestNoNetwork(t *testing.T) {
-	r := machines(t)
-	nothingLeft(t)
+	needVM(t)
+	eachDriver(t, networkNoNetwork)
+}
+
+func networkNoNetwork(t *testing.T, r runtime) {
+	t.Helper()
 	c := r.startNew(t, script("ls /sys/class/net"))
 	if got := c.stdout.all(t); got != "lo\n" {
 		t.Errorf("interfaces: %q", got)
@@ -317,6 +406,12 @@ func (w wire) ask(t testing.TB, address string) string {
 // inNetns calls f in the network namespace at path.
 func inNetns(t testing.TB, path string, f func() error) {
 	t.Helper()
+	if err := enterNetns(path, f); err != nil {
+		t.Fatalf("in %s: %v", path, err)
+	}
+}
+
+func enterNetns(path string, f func() error) error {
 	done := make(chan error)
 	go func() {
 		// Never unlocked: the thread ends with the goroutine.
@@ -331,7 +426,5 @@ func inNetns(t testing.TB, path string, f func() error) {
 		}
 		done <- err
 	}()
-	if err := <-done; err != nil {
-		t.Fatalf("in %s: %v", path, err)
-	}
+	return <-done
 }

@@ -193,6 +193,31 @@ func TestClosedReader(t *testing.T) {
 	})
 }
 
+// A process that closes its output lives on, and whoever reads it sees the end at
+// once, not with the container's.
+func TestClosedOutput(t *testing.T) {
+	eachDriver(t, func(t *testing.T, r runtime) {
+		const closing = `trap "exit 5" TERM; echo last words; echo complaint >&2; exec >&- 2>&-; ` + forever
+		c := r.startNew(t, script(closing))
+		p := c.execDetached(t, options{}, "/bin/sh", "-c", closing)
+		for name, p := range map[string]process{"init": c.process, "exec": p} {
+			if out, err := p.stdout.all(t), p.stderr.all(t); out != "last words\n" || err != "complaint\n" {
+				t.Errorf("%s wrote %q and %q", name, out, err)
+			}
+		}
+		if got := c.status(t); got != "running" {
+			t.Errorf("the container is %s after it closed its output", got)
+		}
+		p.kill(t, unix.SIGTERM)
+		if got := p.wait(t); got != 5 {
+			t.Errorf("exec exited %d, not 5", got)
+		}
+		c.kill(t, "TERM")
+		c.expect(t, 5)
+		c.delete(t)
+	})
+}
+
 // A process that does not read its input is not held up by it, and nobody reads
 // on for it when it is gone.
 func TestUnreadInput(t *testing.T) {

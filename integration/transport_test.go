@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -207,8 +206,8 @@ func TestVirtiofsdDies(t *testing.T) {
 			c.stdout.wait(t, "ready\n")
 			server, qemu := virtiofsdOf(t, c), qemuOf(t, c)
 			c.process.kill(t, unix.SIGKILL)
-			awaitDeath(t, 5*time.Second, "virtiofsd", server)
-			awaitDeath(t, 5*time.Second, "QEMU", qemu)
+			awaitDeath(t, patience, "virtiofsd", server)
+			awaitDeath(t, patience, "QEMU", qemu)
 			c.expect(t, 137)
 			checkGone(t, c)
 
