@@ -38,7 +38,7 @@ run: ## set up, build, and run a container from a Debian root filesystem (as roo
 
 .PHONY: test
 test: ## set up, build, and run all linters and tests, in real VMs (as root)
-	@hack/test.sh lint unit integration
+	@hack/test.sh lint unit integration engines
 
 .PHONY: lint
 lint: ## gofmt, golangci-lint and shellcheck
@@ -52,15 +52,22 @@ unit: ## the tests that need no VM
 integration: ## the tests in real VMs (as root)
 	@hack/test.sh integration
 
+.PHONY: engines
+engines: ## run what docker, podman and containerd can do, and write the tables of README.md (as root)
+	@UPDATE=1 hack/test.sh engines
+
 .PHONY: soak
 soak: ## the integration tests, with hundreds of containers (as root, an hour or more)
-	@VMRUNTIME_SOAK=1 hack/test.sh integration
+	@VMRUNTIME_SOAK=1 hack/test.sh integration engines
 
 # How long each fuzzer runs.
 FUZZTIME ?= 10m
 
 .PHONY: fuzz
 fuzz: ## fuzz what reads foreign input, FUZZTIME each
+	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzPlan$$' -fuzztime $(FUZZTIME) ./runtime
+	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzCgroupsPath$$' -fuzztime $(FUZZTIME) ./cgroup
+	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzMountOptions$$' -fuzztime $(FUZZTIME) ./agent
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzGuestChannel$$' -fuzztime $(FUZZTIME) ./shim
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzSeed$$' -fuzztime $(FUZZTIME) ./agent
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzExtractKernel$$' -fuzztime $(FUZZTIME) ./vm/guest
@@ -70,7 +77,7 @@ BENCH  ?=
 ROUNDS ?= 5
 
 .PHONY: bench
-bench: ## measure vmruntime beside bare QEMU, runc and crun into docs/bench/ (as root, half an hour without KVM)
+bench: ## measure vmruntime beside bare QEMU, runc and crun, and under engines, into docs/bench/ (as root, half an hour without KVM)
 	@hack/bench.sh -rows '$(BENCH)' -rounds $(ROUNDS)
 
 .PHONY: bench-page

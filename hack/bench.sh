@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # hack/bench.sh [-rows NAME,...] [-rounds N]: sets the machine up, builds, and
-# measures vmruntime beside bare QEMU, libvirt, runc and crun; docs/bench/ gets the
-# data, the pictures and the page. Run as root.
+# measures vmruntime beside bare QEMU, libvirt, runc and crun, alone and beside
+# engines; docs/bench/ gets the data, the pictures and the page. Run as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=hack/lib.sh
@@ -19,6 +19,8 @@ measure() {
 
 phase setup hack/setup.sh
 phase build make --no-print-directory build guest build/bench/bench build/bench/init build/bench/vmlinuz
-phase rootfs hack/rootfs.sh build/bench/rootfs fio
+# One of an older checkout lacks packages.
+[ -e build/bench/rootfs/usr/bin/iperf3 ] || rm -rf --one-file-system build/bench/rootfs
+phase rootfs hack/rootfs.sh build/bench/rootfs fio iperf3
 phase measure measure "$@"
 timings

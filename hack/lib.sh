@@ -25,6 +25,24 @@ close_inherited() {
 	done
 }
 
+# bootstrap DIR OPTIONS... makes a minimal Debian 12 from the mirror that apt uses.
+bootstrap() {
+	local dir=$1 suite=bookworm mirror
+	mirror=$(debian_mirror "$suite")
+	say "Debian $suite from $mirror in $dir"
+	rm -rf --one-file-system "$dir.new"
+	mkdir -p "$(dirname "$dir")"
+	mmdebstrap --variant=minbase --aptopt='Acquire::Languages "none"' "${@:2}" "$suite" "$dir.new" "$mirror"
+	mv "$dir.new" "$dir"
+}
+
+debian_mirror() {
+	local uri
+	# shellcheck disable=SC2016 # apt expands it
+	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Codename: $1" 2>/dev/null | head -n 1)
+	echo "${uri:-http://deb.debian.org/debian}"
+}
+
 # phase runs a command under a name and keeps how long it took for timings.
 phase() {
 	local name=$1 begin=$EPOCHREALTIME status=0 microseconds

@@ -28,8 +28,17 @@ busybox-static             small root filesystems in tests
 mmdebstrap                 the Debian root filesystem of the demo and the tests
 runc                       the reference that tests compare with
 crun                       another one, of benchmarks
+docker.io                  an engine, for the tests with engines
+containerd                 another one
+podman                     another one
+conmon                     supervises what podman starts
+catatonit                  podman run --init
+containernetworking-plugins networks of podman
+iptables                   engines publish ports with it
 cloud-init                 checks the seed against its schema
 genisoimage                isoinfo, an independent reader of the seed ISO
+iperf3                     network throughput, in benchmarks
+redis-tools                redis-benchmark, against a redis in a container
 jq                         scripts read JSON with it
 iproute2                   scripts and tests look at links and namespaces
 procps                     scripts and tests look at processes

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# hack/test.sh [lint] [unit] [integration]: sets the machine up, builds what that
+# hack/test.sh [lint] [unit] [integration] [engines]: sets the machine up, builds what that
 # needs, and runs what is named, all of it even where something fails. Logs are in
 # build/test/.
 set -euo pipefail
@@ -34,7 +34,14 @@ integration() {
 	[ "${VMRUNTIME_SOAK-}" != 1 ] || timeout=4h
 	# The agent's own scenarios are tried in a VM as well. One package at a time:
 	# machines are slow enough without others beside them.
-	VMRUNTIME_GUEST=$PWD/build/guest gotest integration -count=1 -p 1 -timeout "$timeout" ./agent ./integration/...
+	VMRUNTIME_GUEST=$PWD/build/guest gotest integration -count=1 -p 1 -timeout "$timeout" ./agent ./integration
+}
+
+# With containerd, dockerd and podman. UPDATE=1 writes the tables of README.md.
+engines() {
+	local timeout=35m
+	[ "${VMRUNTIME_SOAK-}" != 1 ] || timeout=2h
+	gotest engines -count=1 -timeout "$timeout" ./integration/engines ${UPDATE:+-update}
 }
 
 try() {
@@ -43,10 +50,13 @@ try() {
 
 prepare() {
 	phase setup hack/setup.sh
-	[[ " $* " == *" integration "* ]] || return 0
+	[[ " $* " == *" integration "* || " $* " == *" engines "* ]] || return 0
 	phase build make --no-print-directory build
 	phase guest make --no-print-directory guest
 	phase rootfs hack/rootfs.sh
+	[[ " $* " != *" engines "* ]] || phase software hack/software.sh
+	# Without it a test is skipped, with the reason.
+	[[ " $* " != *" engines "* ]] || phase containerd hack/containerd.sh || true
 }
 
 summary() {
@@ -68,7 +78,7 @@ prepare "$@"
 for name; do
 	case $name in
 	lint) try lint hack/lint.sh ;;
-	unit | integration) try "$name" "$name" ;;
+	unit | integration | engines) try "$name" "$name" ;;
 	*) die "unknown: $name" ;;
 	esac
 done
