@@ -169,12 +169,12 @@ func testOOMScore(t *testing.T, g *guest) {
 // closed is a directory that only root reaches, with a file for all.
 func (g *guest) closed(t *testing.T) string {
 	t.Helper()
-	above := filepath.Join(g.local, "outside", "closed")
+	above := filepath.Join(filepath.Dir(g.local), "closed")
 	must(t, os.MkdirAll(filepath.Join(above, "inside"), 0o755))
 	must(t, os.WriteFile(filepath.Join(above, "inside", "f"), []byte("hidden\n"), 0o644))
 	must(t, os.Chmod(above, 0o700))
 	t.Cleanup(func() { must(t, os.RemoveAll(above)) })
-	return filepath.Join(g.rootfs, "outside", "closed", "inside")
+	return filepath.Join(filepath.Dir(g.rootfs), "closed", "inside")
 }
 
 func sortedLines(text string) string {

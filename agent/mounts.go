@@ -74,13 +74,36 @@ func (m *mount) wrap(err error) error {
 // hasSource tells a mount of something that exists.
 func (m *mount) hasSource() bool { return m.Type == "bind" && m.flags&unix.MS_REMOUNT == 0 }
 
+// ownSource tells what a mount takes from the container's own root, at rootPath in
+// the guest, where earlier mounts are: a path inside the root.
+func (m *mount) ownSource(rootPath string) (string, bool) {
+	path, below := strings.CutPrefix(m.Source, rootPath+"/")
+	return path, below && m.hasSource()
+}
+
+// openOwnSource clones what a path inside the root leads to.
+func (m *mount) openOwnSource(root *os.File, path string) error {
+	place, err := openInRoot(root, path, 0)
+	if err != nil {
+		return m.wrap(err)
+	}
+	defer place.Close()
+	if m.source, err = cloneMount(int(place.Fd()), "", m.cloneFlags()); err != nil {
+		return m.wrap(err)
+	}
+	return nil
+}
+
 // openSource clones what a bind mount mounts.
 func (m *mount) openSource() (*os.File, error) {
-	var flags uint
+	return cloneMount(unix.AT_FDCWD, m.Source, m.cloneFlags())
+}
+
+func (m *mount) cloneFlags() uint {
 	if m.flags&unix.MS_REC != 0 {
-		flags = unix.AT_RECURSIVE
+		return unix.AT_RECURSIVE
 	}
-	return cloneMount(unix.AT_FDCWD, m.Source, flags)
+	return 0
 }
 
 func (m *mount) make(root *os.File) (*os.File, error) {

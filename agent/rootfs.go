@@ -28,7 +28,7 @@ func (r *rootfs) prepare(spec *specs.Spec) error {
 		return fmt.Errorf("error preparing rootfs: %w", err)
 	}
 	for _, m := range spec.Mounts {
-		if err := r.mount(root, newMount(m)); err != nil {
+		if err := r.mount(root, spec.Root.Path, newMount(m)); err != nil {
 			return err
 		}
 	}
@@ -46,8 +46,12 @@ func (r *rootfs) prepare(spec *specs.Spec) error {
 	return nil
 }
 
-func (r *rootfs) mount(root *os.File, m mount) error {
-	if m.hasSource() {
+func (r *rootfs) mount(root *os.File, rootPath string, m mount) error {
+	if path, own := m.ownSource(rootPath); own {
+		if err := m.openOwnSource(root, path); err != nil {
+			return err
+		}
+	} else if m.hasSource() {
 		m.source = r.sources.take(m.Source)
 	}
 	created, err := m.mountAt(root)

@@ -38,7 +38,7 @@ func (s *sources) openMounts(spec *specs.Spec) error {
 	s.files = append(s.files, root)
 	for _, m := range spec.Mounts {
 		m := newMount(m)
-		if !m.hasSource() {
+		if _, own := m.ownSource(spec.Root.Path); own || !m.hasSource() {
 			continue
 		}
 		source, err := m.openSource()

@@ -292,6 +292,16 @@ var fieldGroups = []fieldGroup{
 			look: `cmp /mnt/dir/hostname /mnt/new/file && echo same`, want: "same",
 		},
 		{
+			// What an earlier mount has put into the root.
+			field: "mounts[].source",
+			change: func(s *specs.Spec) {
+				s.Mounts = append(s.Mounts,
+					specs.Mount{Type: "bind", Source: "/etc", Destination: "/mnt/own/etc", Options: []string{"bind"}},
+					specs.Mount{Type: "bind", Source: filepath.Join(s.Root.Path, "mnt/own/etc/hostname"), Destination: "/mnt/copy", Options: []string{"bind"}})
+			},
+			look: `cmp /mnt/own/etc/hostname /mnt/copy && echo same`, want: "same",
+		},
+		{
 			field: "mounts[].options",
 			change: func(s *specs.Spec) {
 				for name, options := range map[string][]string{

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -30,6 +31,9 @@ type Bundle struct {
 	// Sources are the files and directories behind the bind mounts, without
 	// symlinks, by their index in Spec.Mounts.
 	Sources map[int]string
+	// OwnSources are those that an earlier mount of the container itself provides:
+	// absolute paths inside the root, by their index in Spec.Mounts.
+	OwnSources map[int]string
 	// Disks are the host's block devices, by their index in Spec.Linux.Devices.
 	Disks map[int]vm.Disk
 }
@@ -53,6 +57,7 @@ func LoadBundle(dir string) (Bundle, error) {
 	if b.Rootfs, err = b.findRootfs(); err != nil {
 		return Bundle{}, fmt.Errorf("%s: %w", specFile, err)
 	}
+	b.OwnSources = b.findOwnSources()
 	if b.Sources, err = b.findSources(); err != nil {
 		return Bundle{}, fmt.Errorf("%s: %w", specFile, err)
 	}
@@ -216,7 +221,7 @@ func (b Bundle) findRootfs() (string, error) {
 func (b Bundle) findSources() (map[int]string, error) {
 	sources := map[int]string{}
 	for i, m := range b.Spec.Mounts {
-		if !isBind(m) {
+		if _, own := b.OwnSources[i]; own || !isBind(m) {
 			continue
 		}
 		name := fmt.Sprintf("mounts[%d].source", i)
@@ -234,6 +239,46 @@ func (b Bundle) findSources() (map[int]string, error) {
 		sources[i] = resolved
 	}
 	return sources, nil
+}
+
+// findOwnSources finds the bind mounts of what earlier mounts put into the root. As
+// with runc, mounts see those before them.
+func (b Bundle) findOwnSources() map[int]string {
+	sources := map[int]string{}
+	for i, m := range b.Spec.Mounts {
+		if !isBind(m) || m.Source == "" {
+			continue
+		}
+		path, ok := b.insideRoot(b.path(m.Source))
+		covers := func(earlier specs.Mount) bool { return isBelow(path, b.destination(earlier)) }
+		if ok && slices.ContainsFunc(b.Spec.Mounts[:i], covers) {
+			sources[i] = path
+		}
+	}
+	return sources
+}
+
+// destination is where a mount goes inside the root. One that begins with the path
+// of the root on the host is taken for what is meant, as runc does.
+func (b Bundle) destination(m specs.Mount) string {
+	if path, ok := b.insideRoot(m.Destination); ok {
+		return path
+	}
+	return m.Destination
+}
+
+// insideRoot cuts the path of the root off a path of the host.
+func (b Bundle) insideRoot(path string) (string, bool) {
+	if b.Rootfs == "/" || !isBelow(path, b.Rootfs) {
+		return "", false
+	}
+	return filepath.Join("/", strings.TrimPrefix(filepath.Clean(path), b.Rootfs)), true
+}
+
+// isBelow tells whether an absolute path is that of a directory, or below it.
+func isBelow(path, dir string) bool {
+	relative, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(relative)
 }
 
 // path makes a path of config.json absolute: it may be relative to the bundle.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -256,6 +257,29 @@ func TestSourcesAreResolved(t *testing.T) {
 	}
 	if want := filepath.Join(dir, "rootfs"); b.Sources[0] != want || b.Rootfs != want {
 		t.Errorf("source %s, rootfs %s, want %s", b.Sources[0], b.Rootfs, want)
+	}
+}
+
+// Mounts see those before them, as with runc.
+func TestOwnSources(t *testing.T) {
+	mount := func(destination, source string) specs.Mount {
+		return specs.Mount{Type: "bind", Destination: destination, Source: source}
+	}
+	b := Bundle{Dir: "/bundle", Rootfs: "/bundle/root", Spec: &specs.Spec{Mounts: []specs.Mount{
+		mount("/a", "root/b/c"),
+		mount("/bundle/root/b", "/somewhere"),
+		mount("/c", "root/b/../b/c"),
+		mount("/d", "root/bc"),
+		mount("/e", "/b"),
+		{Type: "tmpfs", Destination: "/f", Source: "root/b"},
+	}}}
+	if diff := cmp.Diff(map[int]string{2: "/b/c"}, b.findOwnSources()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for destination, want := range map[string]string{"/bundle/root/b": "/b", "/bundle/rootb": "/bundle/rootb", "/b": "/b"} {
+		if got := b.destination(mount(destination, "/")); got != want {
+			t.Errorf("destination %s: %s, want %s", destination, got, want)
+		}
 	}
 }
 

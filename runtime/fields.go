@@ -33,9 +33,9 @@ var fields = []field{
 	{"root.path", supported, "absolute or relative to the bundle; shared with the VM, mounts below it included"},
 	{"root.readonly", supported, "made read-only inside the VM"},
 
-	{"mounts[].destination", supported, "absolute; symlinks are resolved inside the root"},
+	{"mounts[].destination", supported, "absolute; symlinks are resolved inside the root; the path of the root on the host is taken off its beginning, as runc does"},
 	{"mounts[].type", supported, "what the guest's kernel has, `cgroup` being cgroup2; a bind mount's source is shared with the VM; an overlay is refused, for its directories are the host's"},
-	{"mounts[].source", supported, "of a bind mount: a file or directory; sockets, pipes and devices of the host are refused"},
+	{"mounts[].source", supported, "of a bind mount: a file or directory, also one that an earlier mount has put into the root; sockets, pipes and devices of the host are refused"},
 	{"mounts[].options", supported, "`ro` and `rro` binds are read-only on the host as well"},
 	{"mounts[].uidMappings", refused, "neither 9p nor virtiofs maps ids in a VM: remove the mapping, and let the files on the host have the ids of the user namespace"},
 	{"mounts[].gidMappings", refused, "neither 9p nor virtiofs maps ids in a VM: remove the mapping, and let the files on the host have the ids of the user namespace"},

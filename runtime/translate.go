@@ -146,6 +146,12 @@ func translateContainer(id string, b Bundle, shares shares) (protocol.Container,
 	for i, share := range shares.mounts {
 		spec.Mounts[i].Source = inside(share)
 	}
+	for i, source := range b.OwnSources {
+		spec.Mounts[i].Source = spec.Root.Path + source
+	}
+	for i, m := range spec.Mounts {
+		spec.Mounts[i].Destination = b.destination(m)
+	}
 	process := *b.Spec.Process
 	process.ApparmorProfile, process.SelinuxLabel = "", ""
 	spec.Process = &process
