@@ -63,7 +63,7 @@ func (n *Namespace) connect(link netlink.Link, name string) error {
 	if err := netlink.LinkSetUp(tap); err != nil {
 		return fmt.Errorf("up: %w", err)
 	}
-	if err := errors.Join(redirect(link, tap), redirect(tap, link)); err != nil {
+	if err := errors.Join(passThrough(tap), redirect(link, tap), redirect(tap, link)); err != nil {
 		return err
 	}
 	if n.resolves {
@@ -146,6 +146,18 @@ const portRange = "/proc/sys/net/ipv4/ip_local_port_range"
 func limitPorts() error {
 	first, last := localPorts, localPorts|^localPortsMask&0xffff
 	return os.WriteFile(portRange, fmt.Appendf(nil, "%d %d", first, last), 0)
+}
+
+// passThrough has the tap hand QEMU its packets without queueing them first.
+func passThrough(tap netlink.Link) error {
+	err := netlink.QdiscReplace(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: tap.Attrs().Index, Parent: netlink.HANDLE_ROOT},
+		QdiscType:  "noqueue",
+	})
+	if err != nil {
+		return fmt.Errorf("tc qdisc replace noqueue: %w", err)
+	}
+	return nil
 }
 
 // redirect hands what arrives at one link to the other to send.
