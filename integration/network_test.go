@@ -6,9 +6,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -427,4 +430,41 @@ func enterNetns(path string, f func() error) error {
 		done <- err
 	}()
 	return <-done
+}
+
+// Of two that come into one network namespace at once, one gets it.
+func TestNetworkOfOne(t *testing.T) {
+	r := machines(t)
+	nothingLeft(t)
+	w := newWire(t)
+	bundle, dir := r.bundle(t, joinNetns(w.inside), idle), t.TempDir()
+	var ids []string
+	for range 2 {
+		ids = append(ids, r.newID(t))
+	}
+	results := make([]result, len(ids))
+	var all sync.WaitGroup
+	for i, id := range ids {
+		all.Go(func() {
+			results[i] = r.callWith(t, func(cmd *exec.Cmd) { cmd.Stdout, cmd.Stderr = nil, nil },
+				"create", "--bundle", bundle, "--pid-file", filepath.Join(dir, id), id)
+		})
+	}
+	all.Wait()
+	created := 0
+	for i, id := range ids {
+		if results[i].Code != 0 {
+			if !strings.Contains(results[i].Message, "the network of another VM") {
+				t.Errorf("refused: %s", results[i])
+			}
+			continue
+		}
+		created++
+		exited := reap(readPid(t, filepath.Join(dir, id)))
+		r.must(t, "delete", id)
+		receive(t, "the shim's end", exited)
+	}
+	if created != 1 {
+		t.Errorf("%d of %d have the namespace", created, len(ids))
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"runtime"
 
 	"github.com/vishvananda/netlink"
@@ -22,38 +21,16 @@ type Foreign struct {
 	Taps []string `json:"taps"`
 }
 
-// ErrOccupied is for a namespace that has a VM.
-var ErrOccupied = errors.New("it is the network of another VM")
-
 // Inspect describes the calling thread's namespace, which is the one at path, for a
-// VM with these taps. That it belongs to another VM is ErrOccupied.
+// VM with these taps that has occupied it.
 func Inspect(path string, taps []string) (Foreign, error) {
 	here, err := netns.Get()
 	if err != nil {
 		return Foreign{}, err
 	}
 	defer here.Close()
-	if err := unoccupied(); err != nil {
-		return Foreign{}, err
-	}
 	ports, err := os.ReadFile(portRange)
 	return Foreign{path, here.UniqueId(), string(ports), taps}, err
-}
-
-// tapName is the pattern of a VM's, see shim.TapName.
-var tapName = regexp.MustCompile(`^vmr[0-9a-f]{10}[0-9]$`)
-
-func unoccupied() error {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return err
-	}
-	for _, l := range links {
-		if l.Type() == "tuntap" && tapName.MatchString(l.Attrs().Name) {
-			return ErrOccupied
-		}
-	}
-	return nil
 }
 
 // Release gives the namespace back to whom it belongs, if it is there: its interfaces
@@ -73,14 +50,19 @@ func (f Foreign) Release() error {
 	return nil
 }
 
-func (f Foreign) release() error {
+func (f Foreign) release() (err error) {
 	// They go with QEMU, but a process that ends looks gone before that.
 	if err := removeTaps(f.Taps); err != nil {
 		return err
 	}
-	if errors.Is(unoccupied(), ErrOccupied) {
+	leave, err := Occupy()
+	if errors.Is(err, ErrOccupied) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, leave()) }()
 	links, err := netlink.LinkList()
 	if err != nil {
 		return err

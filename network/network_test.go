@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -282,30 +283,65 @@ func TestConnectAgain(t *testing.T) {
 	}
 }
 
+// Of many that come at once one gets the namespace, and another one when it has left.
+func TestOccupy(t *testing.T) {
+	enterNamespace(t)
+	here, err := netns.Get()
+	must(t, err)
+	defer here.Close()
+	leaves, others := make(chan func() error, 8), make(chan error, 8)
+	var all sync.WaitGroup
+	for range cap(leaves) {
+		all.Go(func() {
+			others <- inside(here, func() error {
+				leave, err := Occupy()
+				if err == nil {
+					leaves <- leave
+				}
+				return err
+			})
+		})
+	}
+	all.Wait()
+	close(others)
+	for err := range others {
+		if err != nil && !errors.Is(err, ErrOccupied) {
+			t.Error(err)
+		}
+	}
+	if len(leaves) != 1 {
+		t.Fatalf("%d have it", len(leaves))
+	}
+	must(t, (<-leaves)())
+	_, err = Occupy()
+	must(t, err)
+	must(t, unix.Unshare(unix.CLONE_NEWNET))
+	_, err = Occupy()
+	must(t, err)
+}
+
 // A namespace of others is found as it was.
 func TestForeign(t *testing.T) {
 	enterNamespace(t)
 	eth0 := addVeth(t, "eth0")
 	other := addVeth(t, "eth1")
 	must(t, netlink.QdiscAdd(ingress(other)))
-	const name, another = "vmr00112233440", "vmr00112233450"
+	const name = "vmr00112233440"
 	before, err := Inspect(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), []string{name})
 	must(t, err)
 	must(t, MakeTaps(before.Taps))
-	if _, err := Inspect(before.Path, []string{another}); !errors.Is(err, ErrOccupied) {
-		t.Errorf("a VM's namespace: %v", err)
-	}
 	n := NewNamespace([]string{name, "peer-eth0", "eth1", "peer-eth1"})
 	_, err = n.Read("c")
 	must(t, err)
 	must(t, n.Connect())
 	must(t, n.KeepAnswers())
-	must(t, MakeTaps([]string{another}))
+	leave, err := Occupy()
+	must(t, err)
 	must(t, before.Release())
 	if !hasIngress(eth0) {
 		t.Error("the rules of a VM that runs are removed")
 	}
-	must(t, removeTaps([]string{another}))
+	must(t, leave())
 	must(t, before.Release())
 	if hasIngress(eth0) || !hasIngress(other) {
 		t.Errorf("ingress rules remain: %v, those of others: %v", hasIngress(eth0), hasIngress(other))

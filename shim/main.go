@@ -102,7 +102,7 @@ func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio,
 // writes the seed.
 func prepare(ctx context.Context, plan Plan, lead chan leadership) error {
 	defer trace.Begin(ctx, "mount the shares, write the seed")()
-	if err := enterForeign(plan); err != nil {
+	if err := occupyNetns(plan); err != nil {
 		return err
 	}
 	if plan.URI == vm.URIEmbed {
