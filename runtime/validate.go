@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/vmruntime/vmruntime/internal/hook"
+	"github.com/vmruntime/vmruntime/vm"
 )
 
 // hostNetns is the network namespace that no container may be given.
@@ -20,7 +21,7 @@ const hostNetns = "/proc/1/ns/net"
 // what is not refused is done, or is one of the ignored fields of the table.
 func (b Bundle) Validate() error {
 	checks := []func(*specs.Spec) error{
-		checkFields, checkPod, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
+		checkFields, checkPod, checkMetadata, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
 		checkMountKinds, checkSeccomp, checkDevices, checkDeviceRules, checkHooks, checkSysctl, checkRlimits, checkResources,
 	}
 	for _, check := range checks {
@@ -61,6 +62,13 @@ func checkPod(s *specs.Spec) error {
 	}
 	return fmt.Errorf("annotations: this is a container of pod %s, and several containers in one VM are not supported yet: give the pod another runtime class",
 		s.Annotations["io.kubernetes.cri.sandbox-id"])
+}
+
+func checkMetadata(s *specs.Spec) error {
+	if err := vm.CheckMetadata(s.Annotations[vm.MetadataAnnotation]); err != nil {
+		return fmt.Errorf("annotations: %s: %w", vm.MetadataAnnotation, err)
+	}
+	return nil
 }
 
 // A container in a VM has these for itself, whether it wants to or not.

@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"encoding/xml"
 	"fmt"
 	"maps"
 	"net"
@@ -12,10 +11,6 @@ import (
 
 	"github.com/vmruntime/vmruntime/protocol"
 )
-
-// metadataURI is the XML namespace of what a domain's metadata says about its
-// container.
-const metadataURI = "https://vmruntime.org/xmlns/domain/1"
 
 // Slots on pcie.0. Everything sits on the root bus: a root port per device, as
 // libvirt would add, costs the guest time to enumerate.
@@ -331,28 +326,4 @@ func memoryArgs(c Config) []string {
 		args = append(args, "-incoming", "defer")
 	}
 	return args
-}
-
-type metadataContainer struct {
-	XMLName     xml.Name             `xml:"vmruntime:container"`
-	Namespace   string               `xml:"xmlns:vmruntime,attr"`
-	ID          string               `xml:"vmruntime:id"`
-	Root        string               `xml:"vmruntime:root"`
-	Bundle      string               `xml:"vmruntime:bundle"`
-	Image       string               `xml:"vmruntime:image,omitempty"`
-	Annotations []metadataAnnotation `xml:"vmruntime:annotation"`
-}
-
-type metadataAnnotation struct {
-	Name  string `xml:"name,attr"`
-	Value string `xml:",chardata"`
-}
-
-func metadataXML(m Metadata) (string, error) {
-	c := metadataContainer{Namespace: metadataURI, ID: m.ID, Root: m.Root, Bundle: m.Bundle, Image: m.Image}
-	for _, name := range slices.Sorted(maps.Keys(m.Annotations)) {
-		c.Annotations = append(c.Annotations, metadataAnnotation{name, m.Annotations[name]})
-	}
-	text, err := xml.Marshal(c)
-	return string(text), err
 }

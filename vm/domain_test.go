@@ -40,6 +40,11 @@ func TestDomainXML(t *testing.T) {
 		"annotations": func(c *Config) {
 			c.Metadata.Annotations = map[string]string{"io.container.manager": "libpod", "a": "b"}
 		},
+		"metadata": func(c *Config) {
+			c.Metadata.Annotations = map[string]string{
+				"a": "b", MetadataAnnotation: `<nova:instance xmlns:nova="urn:nova"><nova:name>web</nova:name></nova:instance>`,
+			}
+		},
 		"escapes": func(c *Config) {
 			c.Title = `<&"'>`
 			c.Metadata.Bundle = `/a <b> & "c"`
