@@ -38,7 +38,7 @@ run: ## set up, build, and run a container from a Debian root filesystem (as roo
 
 .PHONY: test
 test: ## set up, build, and run all linters and tests, in real VMs (as root)
-	@hack/test.sh lint unit integration engines
+	@hack/test.sh lint unit nova integration engines
 
 .PHONY: lint
 lint: ## gofmt, golangci-lint and shellcheck
@@ -47,6 +47,11 @@ lint: ## gofmt, golangci-lint and shellcheck
 .PHONY: unit
 unit: ## the tests that need no VM
 	@hack/test.sh unit
+
+.PHONY: nova
+nova: ## lint and test the Nova driver (after hack/nova.sh setup)
+	@hack/nova.sh lint
+	@hack/nova.sh test
 
 .PHONY: integration
 integration: ## the tests in real VMs (as root)

@@ -27,4 +27,7 @@ ours '*.sh' .ci/run | xargs -0 -r shellcheck -x || failed=1
 say golangci-lint
 build/tools/golangci-lint run ./... || failed=1
 
+say "the Nova driver"
+hack/nova.sh lint || failed=1
+
 exit "$failed"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# hack/test.sh [lint] [unit] [integration] [engines]: sets the machine up, builds what that
+# hack/test.sh [lint] [unit] [nova] [integration] [engines]: sets the machine up, builds what that
 # needs, and runs what is named, all of it even where something fails. Logs are in
 # build/test/.
 set -euo pipefail
@@ -22,6 +22,11 @@ gotest() {
 unit() {
 	mapfile -t packages < <(go list -tags libvirt_dlopen ./... | grep -v '/integration')
 	gotest unit -race "${packages[@]}"
+}
+
+# Those of the Nova driver that need no Nova, or all of them where there is one.
+nova() {
+	hack/nova.sh test
 }
 
 # Never cached: what these tests look at is not only Go sources.
@@ -78,7 +83,7 @@ prepare "$@"
 for name; do
 	case $name in
 	lint) try lint hack/lint.sh ;;
-	unit | integration | engines) try "$name" "$name" ;;
+	unit | nova | integration | engines) try "$name" "$name" ;;
 	*) die "unknown: $name" ;;
 	esac
 done

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# The Nova driver: hack/nova.sh setup | lint | test
+#
+#   setup   installs Debian's Nova, for the tests with it, and linters (as root, 60 MB)
+#   lint    mypy and flake8, or ruff where there is one
+#   test    all tests; without Nova those that need it are skipped
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=hack/lib.sh
+. hack/lib.sh
+
+# Debian's own: where there is another python3, it has no Nova.
+python=/usr/bin/python3
+
+packages=(
+	python3-nova
+	# What Nova's tests import.
+	python3-oslotest python3-ddt python3-requests-mock python3-wsgi-intercept python3-gabbi
+	mypy flake8
+)
+
+setup() {
+	[ "$(id -u)" = 0 ] || die "run it as root: it installs packages"
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" </dev/null
+}
+
+# lint says what it could not look with. Tests are Nova's classes for the most part,
+# which have no types.
+lint() {
+	local failed=0
+	if command -v mypy >/dev/null; then
+		(cd nova && mypy --no-error-summary vmruntime_nova) || failed=1
+	else
+		say "no mypy: types are not checked; hack/nova.sh setup installs it"
+	fi
+	if command -v ruff >/dev/null; then
+		(cd nova && ruff check .) || failed=1
+	elif command -v flake8 >/dev/null; then
+		(cd nova && flake8) || failed=1
+	else
+		say "no ruff and no flake8: style is not checked; hack/nova.sh setup installs flake8"
+	fi
+	return "$failed"
+}
+
+run_tests() {
+	(cd nova && "$python" -W ignore -m unittest discover -s tests -t . </dev/null)
+}
+
+case ${1-} in
+setup) setup ;;
+lint) lint ;;
+test) run_tests ;;
+*) die "usage: hack/nova.sh setup | lint | test" ;;
+esac

@@ -1,0 +1,57 @@
+"""What a port becomes, as lines for ip."""
+
+import tests.novacase  # noqa: F401, I001
+
+import unittest
+
+from nova.network import model
+
+from vmruntime_nova import network
+
+
+def vif(**more):
+    subnets = [
+        model.Subnet(
+            cidr="10.0.0.0/24",
+            gateway=model.IP("10.0.0.1"),
+            ips=[model.FixedIP(address="10.0.0.7")],
+            routes=[model.Route(cidr="10.9.0.0/16", gateway=model.IP("10.0.0.2"))],
+        ),
+        model.Subnet(cidr="2001:db8::/64", gateway=model.IP("2001:db8::1"), ips=[model.FixedIP(address="2001:db8::7")]),
+    ]
+    net = model.Network(id="n", bridge="brqn", subnets=subnets, mtu=1450)
+    port = "51a9642b-1414-4bd6-9a92-1320ddc55a63"
+    return model.VIF(id=port, address="fa:16:3e:00:00:01", network=net, type="bridge", **more)
+
+
+class PortTest(unittest.TestCase):
+    def test_the_end_outside(self):
+        self.assertEqual(
+            network.outside(network.port(vif()), "nova-u", "eth0"),
+            [
+                "link add tap51a9642b-14 mtu 1450 type veth peer name eth0 address fa:16:3e:00:00:01 netns nova-u",
+                "link set tap51a9642b-14 up",
+            ],
+        )
+
+    def test_the_end_inside(self):
+        self.assertEqual(
+            network.inside(network.port(vif()), "eth0"),
+            [
+                "link set lo up",
+                "link set eth0 mtu 1450 up",
+                "addr replace 10.0.0.7/24 dev eth0",
+                "addr replace 2001:db8::7/64 dev eth0 nodad",
+                "route replace default via 10.0.0.1 dev eth0",
+                "route replace 10.9.0.0/16 via 10.0.0.2 dev eth0",
+                "-6 route replace default via 2001:db8::1 dev eth0",
+            ],
+        )
+
+    def test_neutrons_name_of_the_tap_counts(self):
+        self.assertEqual(network.port(vif(devname="tapother")).tap, "tapother")
+
+    def test_a_port_without_addresses(self):
+        port = vif()
+        port["network"]["subnets"] = []
+        self.assertEqual(network.inside(network.port(port), "eth1"), ["link set lo up", "link set eth1 mtu 1450 up"])

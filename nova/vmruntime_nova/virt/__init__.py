@@ -1,0 +1,1 @@
+"""The directory that the launcher adds to Nova's package of drivers."""
