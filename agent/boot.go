@@ -54,10 +54,15 @@ func startUp(build string) error {
 	if err := mountSystem(); err != nil {
 		return err
 	}
-	if err := loadModules("order"); err != nil {
+	words := bootWords()
+	var late []string
+	if slices.Contains(words, protocol.LateNICsWord) {
+		late = nicModules
+	}
+	if err := loadModules("order", late...); err != nil {
 		return err
 	}
-	if probing() {
+	if slices.Contains(words, protocol.ProbeWord) {
 		return nil
 	}
 	if err := switchRoot(); err != nil {
@@ -122,9 +127,10 @@ func mountSystem() error {
 	return nil
 }
 
-func probing() bool {
-	line, err := os.ReadFile(newRoot + "/proc/cmdline")
-	return err == nil && slices.Contains(strings.Fields(string(line)), protocol.ProbeWord)
+// bootWords are those of the kernel's command line.
+func bootWords() []string {
+	line, _ := os.ReadFile(newRoot + "/proc/cmdline")
+	return strings.Fields(string(line))
 }
 
 // switchRoot makes newRoot the root of PID 1 and so of all that it starts.

@@ -243,7 +243,7 @@ func (h *handles) setIPv6(i protocol.Interface) error {
 
 // bring moves a NIC from the VM's namespace into the container's.
 func (h *handles) bring(nic int) (netlink.Link, error) {
-	link, err := findNIC(h.vm, nic)
+	link, err := h.wake(nic)
 	if err != nil {
 		return nil, err
 	}
@@ -258,6 +258,18 @@ func (h *handles) bring(nic int) (netlink.Link, error) {
 		err = fmt.Errorf("NIC %d got lost", nic)
 	}
 	return link, err
+}
+
+// wake finds a NIC in the VM's namespace, whose driver may not be loaded yet.
+func (h *handles) wake(nic int) (netlink.Link, error) {
+	link, err := findNIC(h.vm, nic)
+	if err != nil || link != nil {
+		return link, err
+	}
+	if err := loadNICs(); err != nil {
+		return nil, err
+	}
+	return findNIC(h.vm, nic)
 }
 
 // setAddresses gives the link these addresses and no others, but for the

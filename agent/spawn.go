@@ -103,8 +103,9 @@ func (a *agent) fork(l launch, files []*os.File) (int, error) {
 	return pid, nil
 }
 
-// stageEnv is for a process that is short-lived and small.
-var stageEnv = []string{"GOGC=off", "GOMAXPROCS=1"}
+// stageEnv is for a process that is short-lived and small. Its first huge page would
+// be 2 MiB that the host has to keep for the machine from then on.
+var stageEnv = []string{"GOGC=off", "GOMAXPROCS=1", "GODEBUG=disablethp=1"}
 
 func (l launch) forkExec(path string, files []*os.File, cgroupFD int) (int, error) {
 	attr := &syscall.ProcAttr{

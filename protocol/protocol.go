@@ -39,6 +39,9 @@ const (
 	// ProbeWord on the guest kernel's command line has the agent power the guest
 	// off as soon as its modules are loaded: the proof that it boots.
 	ProbeWord = "vmruntime.probe"
+	// LateNICsWord there has the agent load the NICs' driver with the first
+	// interface of a container, not at boot.
+	LateNICsWord = "vmruntime.nics=late"
 	// SeedLabel is the volume label of a NoCloud seed.
 	SeedLabel = "cidata"
 )

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/vmruntime/vmruntime/internal/trace"
+	"github.com/vmruntime/vmruntime/protocol"
 	"github.com/vmruntime/vmruntime/vm"
 )
 
@@ -50,7 +51,10 @@ func boot(ctx context.Context, d Driver, p Plan) (booted, error) {
 	if ctx.Err() != nil {
 		return booted{}, why
 	}
-	m, conn, err := p.launch(ctx, d, p.Machine)
+	config := p.Machine
+	// A template is for all, this machine for one container, which may have no network.
+	config.Cmdline += " " + protocol.LateNICsWord
+	m, conn, err := p.launch(ctx, d, config)
 	if err != nil {
 		return booted{}, err
 	}
