@@ -32,12 +32,9 @@ func Main(build string, d Driver) {
 		p.tell(err)
 		os.Exit(failureCode)
 	}
-	lead := make(chan leadership)
+	lead := make(leader)
 	go func() { os.Exit(run(build, d, p, stdio, lead)) }()
-	for l := range lead {
-		l.done <- l.enter()
-	}
-	select {}
+	lead.park()
 }
 
 // settled is how long after create a container has been started and runs. Nothing
@@ -45,7 +42,7 @@ func Main(build string, d Driver) {
 const settled = 5 * time.Second
 
 // run does the shim's work and returns the container's exit status.
-func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) int {
+func run(build string, d Driver, p parent, stdio Stdio, lead leader) int {
 	var plan Plan
 	if err := p.plan(&plan); err != nil {
 		p.tell(fmt.Errorf("what the shim was told: %w", err))
@@ -78,8 +75,9 @@ func run(build string, d Driver, p parent, stdio Stdio, lead chan leadership) in
 }
 
 // create boots the machine and waits until the container is set up in it.
-func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio, lead chan leadership) (*container, Start, error) {
-	if err := prepare(ctx, plan, lead); err != nil {
+func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio, lead leader) (*container, Start, error) {
+	views, err := prepare(ctx, plan, lead)
+	if err != nil {
 		return nil, Start{}, err
 	}
 	control, err := listen(controlSocket(plan.Dir))
@@ -94,41 +92,42 @@ func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio,
 	if err != nil {
 		return nil, Start{}, b.machine.explain(err)
 	}
+	lead.show(views)
 	go c.serve(ctx, control)
 	return c, b.start, nil
 }
 
 // prepare mounts the shares, parks the leader in the container's root and
 // writes the seed.
-func prepare(ctx context.Context, plan Plan, lead chan leadership) error {
+func prepare(ctx context.Context, plan Plan, lead leader) (views []view, err error) {
 	defer trace.Begin(ctx, "mount the shares, write the seed")()
 	if err := occupyNetns(plan); err != nil {
-		return err
+		return nil, err
 	}
 	if plan.URI == vm.URIEmbed {
 		// Mounts of the host come in, ours do not get out.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-			return os.NewSyscallError("make / a slave", err)
+			return nil, os.NewSyscallError("make / a slave", err)
 		}
 	}
 	if err := os.MkdirAll(plan.Machine.Share, 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	if err := vm.Mount(plan.Machine.Share, plan.Shares); err != nil {
-		return err
+		return nil, err
 	}
-	if err := follow(lead, plan); err != nil {
-		return err
+	if views, err = lead.enter(plan); err != nil {
+		return nil, err
 	}
 	if plan.URI == vm.URIEmbed {
 		hidePrograms()
 	}
 	if plan.Machine.TapsMade {
 		if err := network.MakeTaps(plan.Machine.Taps); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container, Transport: plan.Machine.Transport})
+	return views, vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container, Transport: plan.Machine.Transport})
 }
 
 // hidePrograms keeps libvirt's embedded driver from running programs while it starts a
@@ -240,56 +239,4 @@ func logTo(path string) {
 	}
 	defer f.Close()
 	_ = unix.Dup2(int(f.Fd()), 2)
-}
-
-// A leadership asks the leader thread to enter the container's namespaces.
-type leadership struct {
-	plan Plan
-	done chan error
-}
-
-// follow has the leader enter and waits for it.
-func follow(lead chan leadership, plan Plan) error {
-	l := leadership{plan, make(chan error)}
-	lead <- l
-	close(lead)
-	if err := <-l.done; err != nil {
-		return fmt.Errorf("leader thread: %w", err)
-	}
-	return nil
-}
-
-// enter gives the calling thread a mount namespace whose root is the
-// container's, and uts and ipc namespaces of its own. Engines reach all of them
-// through /proc/<pid>/ns: cp works on the root, sharing on the others.
-func (l leadership) enter() error {
-	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC); err != nil {
-		return os.NewSyscallError("unshare", err)
-	}
-	if name := l.plan.Container.Spec.Hostname; name != "" {
-		if err := unix.Sethostname([]byte(name)); err != nil {
-			return os.NewSyscallError("sethostname", err)
-		}
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return os.NewSyscallError("make / a slave", err)
-	}
-	return pivot(l.plan.Rootfs)
-}
-
-func pivot(root string) error {
-	// pivot_root wants a mount point.
-	if err := unix.Mount(root, root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("bind %s: %w", root, err)
-	}
-	if err := unix.Chdir(root); err != nil {
-		return fmt.Errorf("chdir %s: %w", root, err)
-	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return os.NewSyscallError("pivot_root", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return os.NewSyscallError("unmount of the old root", err)
-	}
-	return os.NewSyscallError("chdir", unix.Chdir("/"))
 }
