@@ -81,6 +81,7 @@ func newApp() *cli.Command {
 			createCommand(), startCommand(), stateCommand(), killCommand(), deleteCommand(), listCommand(),
 			runCommand(), execCommand(), psCommand(), pauseCommand(), resumeCommand(), updateCommand(), eventsCommand(), specCommand(),
 			featuresCommand(), checkCommand(), installCommand(), guestCommand(), templateCommand(),
+			unsupported("checkpoint"), unsupported("restore"),
 		},
 		Action:                    unknownCommand,
 		DisableSliceFlagSeparator: true,
