@@ -187,7 +187,7 @@ configure() {
 		{
 		  "hosts": ["unix:///run/docker.sock"], "containerd": "/run/containerd/containerd.sock",
 		  "exec-opts": ["native.cgroupdriver=cgroupfs"], "storage-driver": "overlay2",
-		  "runtimes": {"vmruntime": {"path": "$vmruntime"}}
+		  "experimental": true, "runtimes": {"vmruntime": {"path": "$vmruntime"}}
 		}
 	END
 	# restrict_oom_score_adj: for machines where nobody may lower it.

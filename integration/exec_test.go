@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 func TestExec(t *testing.T) {
@@ -136,7 +138,7 @@ func TestExecForegroundSignals(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait()
-		if got := exitCode(cmd.ProcessState); got != want {
+		if got := testutil.ExitCode(cmd.ProcessState); got != want {
 			t.Errorf("exited %d after %s, not %d", got, signal, want)
 		}
 		eventually(t, patience, "the shell inside is gone", func() bool {

@@ -23,11 +23,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // patience is how long anything may take that happens by itself. It only ends a
@@ -303,7 +304,7 @@ func (r runtime) command(t testing.TB, args ...string) (*exec.Cmd, string) {
 	line = append(line, args...)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
-	t.Logf("$ %s", shellLine(r.path, line))
+	t.Logf("$ %s", testutil.ShellLine(append([]string{r.path}, line...)...))
 	cmd := exec.CommandContext(ctx, r.path, line...)
 	// What outlives a killed command may hold its pipes.
 	cmd.WaitDelay = 5 * time.Second
@@ -330,7 +331,7 @@ func (r runtime) callWith(t testing.TB, setup func(*exec.Cmd), args ...string) r
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%s: %v\n%s", args[0], err, stderr.String())
 	}
-	result := result{Code: exitCode(cmd.ProcessState), Out: stdout.String(), Err: stderr.String(), Message: logged(t, log)}
+	result := result{Code: testutil.ExitCode(cmd.ProcessState), Out: stdout.String(), Err: stderr.String(), Message: logged(t, log)}
 	t.Logf("%s: %s", args[0], result)
 	return result
 }
@@ -339,26 +340,10 @@ func (r result) String() string {
 	text := fmt.Sprintf("exit %d", r.Code)
 	for _, s := range []struct{ name, text string }{{"stdout", r.Out}, {"stderr", r.Err}, {"log", r.Message}} {
 		if s.text != "" {
-			text += fmt.Sprintf(", %s %s", s.name, abbreviate(s.text))
+			text += fmt.Sprintf(", %s %s", s.name, testutil.Abbreviate(s.text))
 		}
 	}
 	return text
-}
-
-func abbreviate(s string) string {
-	const most = 600
-	if len(s) > most {
-		return fmt.Sprintf("%q... (%d bytes)", s[:most], len(s))
-	}
-	return fmt.Sprintf("%q", s)
-}
-
-// exitCode is how a shell counts: 128 and the signal for a violent death.
-func exitCode(state *os.ProcessState) int {
-	if status := state.Sys().(syscall.WaitStatus); status.Signaled() {
-		return 128 + int(status.Signal())
-	}
-	return state.ExitCode()
 }
 
 // logged is the one error of a log file. It fails the test where an engine
@@ -421,20 +406,6 @@ func refusal(t testing.TB, r result) string {
 		t.Errorf("stderr lacks the log's error: %s", r)
 	}
 	return r.Message
-}
-
-var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
-
-// shellLine quotes a command for a shell.
-func shellLine(path string, args []string) string {
-	words := []string{path}
-	for _, a := range args {
-		if !plain.MatchString(a) {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		words = append(words, a)
-	}
-	return strings.Join(words, " ")
 }
 
 var (
@@ -515,7 +486,7 @@ func readFile(t testing.TB, path string) string {
 // run runs a tool of the host to its end.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	t.Logf("$ %s", shellLine(name, args))
+	t.Logf("$ %s", testutil.ShellLine(append([]string{name}, args...)...))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // shimMemory is how much a guest may make the shim use, in KiB.
@@ -145,7 +147,7 @@ func checkSentence(t testing.TB, message string) {
 	}
 	for _, c := range message {
 		if c < ' ' || c == 0x7f {
-			t.Errorf("the control character %q in %s", c, abbreviate(message))
+			t.Errorf("the control character %q in %s", c, testutil.Abbreviate(message))
 			break
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // look tells what a process sees of what config.json asks for.
@@ -281,7 +283,7 @@ func TestRunForwardsSignals(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	if got := exitCode(cmd.ProcessState); got != 42 {
+	if got := testutil.ExitCode(cmd.ProcessState); got != 42 {
 		t.Errorf("run exited %d, not 42", got)
 	}
 }

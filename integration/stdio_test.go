@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 func TestExitStatus(t *testing.T) {
@@ -66,10 +68,10 @@ func TestStdio(t *testing.T) {
 		feed.Close()
 		c.expect(t, 3)
 		if got, want := c.stdout.all(t), everyByte()+"later"; got != want {
-			t.Errorf("stdout: %s, not %s", abbreviate(got), abbreviate(want))
+			t.Errorf("stdout: %s, not %s", testutil.Abbreviate(got), testutil.Abbreviate(want))
 		}
 		if got, want := c.stderr.all(t), "to stderr\n"; got != want {
-			t.Errorf("stderr: %s, not %s", abbreviate(got), abbreviate(want))
+			t.Errorf("stderr: %s, not %s", testutil.Abbreviate(got), testutil.Abbreviate(want))
 		}
 		c.delete(t)
 	})

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // A stream collects what arrives on a descriptor and lets tests wait for it.
@@ -61,9 +63,9 @@ func (s *stream) text() string {
 // wait returns once the text has arrived.
 func (s *stream) wait(t testing.TB, want string) {
 	t.Helper()
-	s.await(t, "the text "+abbreviate(want), func(text string, ended bool) bool {
+	s.await(t, "the text "+testutil.Abbreviate(want), func(text string, ended bool) bool {
 		if ended && !strings.Contains(text, want) {
-			t.Fatalf("%s ended without %s: %s", s.name, abbreviate(want), abbreviate(text))
+			t.Fatalf("%s ended without %s: %s", s.name, testutil.Abbreviate(want), testutil.Abbreviate(text))
 		}
 		return strings.Contains(text, want)
 	})
@@ -86,7 +88,7 @@ func (s *stream) await(t testing.TB, what string, done func(text string, ended b
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("%s: %s did not come: %s", s.name, what, abbreviate(text))
+			t.Fatalf("%s: %s did not come: %s", s.name, what, testutil.Abbreviate(text))
 		}
 	}
 }

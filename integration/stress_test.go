@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // soak asks for the long run of a test.
@@ -137,7 +139,7 @@ func race(t *testing.T, r runtime, bundle string) {
 			cmd.Stderr = errFile
 			_ = cmd.Run()
 			text, _ := os.ReadFile(dir + "/err")
-			results[i] = result{Code: exitCode(cmd.ProcessState), Err: string(text)}
+			results[i] = result{Code: testutil.ExitCode(cmd.ProcessState), Err: string(text)}
 			if _, err := os.Stat(dir + "/pid"); (err == nil) != (results[i].Code == 0) {
 				t.Errorf("exit %d, pid file: %v", results[i].Code, err)
 			}

@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // A console is what an engine holds of a terminal: the master, and what has
@@ -229,7 +231,7 @@ func (r runtime) onTerminal(t testing.TB, rows, cols uint16, args ...string) *se
 	s := &session{console: tty, slave: slave, ended: make(chan int, 1)}
 	go func() {
 		_ = cmd.Wait()
-		s.ended <- exitCode(cmd.ProcessState)
+		s.ended <- testutil.ExitCode(cmd.ProcessState)
 	}()
 	return s
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // otherVersion builds the program anew with another version of the control
@@ -30,7 +32,7 @@ func otherVersion(t testing.TB, r runtime) runtime {
 	build := exec.Command("go", "build", "-tags", "libvirt_dlopen", "-overlay", filepath.Join(dir, "overlay.json"),
 		"-ldflags", "-X github.com/vmruntime/vmruntime/internal/version.version=99.0-other", "-o", r.path, "./cmd/vmruntime")
 	build.Dir = checkout(t)
-	t.Logf("$ %s", shellLine(build.Args[0], build.Args[1:]))
+	t.Logf("$ %s", testutil.ShellLine(build.Args...))
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 const (
@@ -84,7 +86,7 @@ func startContainerd(t *testing.T) []string {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("containerd: %s", abbreviate(log.text()))
+			t.Logf("containerd: %s", testutil.Abbreviate(log.text()))
 		}
 		_ = daemon.Process.Kill()
 		_ = daemon.Wait()

@@ -24,6 +24,7 @@ var ctrRows = []ctrFeature{
 	{name: "kill -a", try: ctrKillAll},
 	{name: "pause and resume", try: ctrPause},
 	{name: "metrics", try: ctrMetrics},
+	{name: "--memory-limit", try: ctrMemory},
 	{name: "task rm -f", try: ctrRemove},
 }
 
@@ -44,20 +45,7 @@ func ctrStdin(t *testing.T, c ctr) {
 }
 
 func ctrTerminal(t *testing.T, c ctr) {
-	c.terminal(t, c.runLine(c.newName(t), []string{"--rm", "-t"}, "sh", "-c", sizes)...)
-}
-
-// terminal talks to the script sizes.
-func (c ctr) terminal(t *testing.T, line ...string) {
-	tty := onTerminal(t, c.line(line...)...)
-	tty.shows("first: 40 100")
-	tty.resize(25, 70)
-	tty.shows("changed: 25 70")
-	tty.typeIn("hello\n")
-	tty.shows("got: hello")
-	if code := tty.end(); code != 3 {
-		t.Errorf("exit status %d, want 3", code)
-	}
+	resized(t, c.line(c.runLine(c.newName(t), []string{"--rm", "-t"}, "sh", "-c", sizes)...)...)
 }
 
 func ctrDetached(t *testing.T, c ctr) {
@@ -122,7 +110,7 @@ func ctrExec(t *testing.T, c ctr) {
 }
 
 func ctrExecTerminal(t *testing.T, c ctr) {
-	c.terminal(t, "task", "exec", "-t", "--exec-id", newID(), c.idle(t), "sh", "-c", sizes)
+	resized(t, c.line("task", "exec", "-t", "--exec-id", newID(), c.idle(t), "sh", "-c", sizes)...)
 }
 
 func ctrExecKill(t *testing.T, c ctr) {
@@ -163,6 +151,13 @@ func ctrPause(t *testing.T, c ctr) {
 func ctrMetrics(t *testing.T, c ctr) {
 	got := c.must(t, "task", "metrics", c.idle(t))
 	contains(t, "metrics", got, "memory", "cpu")
+}
+
+// What takes more is killed.
+func ctrMemory(t *testing.T, c ctr) {
+	if r := c.try(t, []string{"--memory-limit", "33554432"}, "tail", "/dev/zero"); r.Code != 137 {
+		t.Errorf("exit status %d, want 137", r.Code)
+	}
 }
 
 func ctrRemove(t *testing.T, c ctr) {

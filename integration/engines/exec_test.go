@@ -43,15 +43,7 @@ func execStdin(t *testing.T, e engine) {
 }
 
 func execTerminal(t *testing.T, e engine) {
-	tty := onTerminal(t, e.line("exec", "-it", e.box, "sh", "-c", sizes)...)
-	tty.shows("first: 40 100")
-	tty.resize(25, 70)
-	tty.shows("changed: 25 70")
-	tty.typeIn("hello\n")
-	tty.shows("got: hello")
-	if code := tty.end(); code != 3 {
-		t.Errorf("exit status %d, want 3", code)
-	}
+	resized(t, e.line("exec", "-it", e.box, "sh", "-c", sizes)...)
 }
 
 func execDetached(t *testing.T, e engine) {

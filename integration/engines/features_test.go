@@ -23,6 +23,8 @@ type exception struct {
 	// engine's error reads. Without them nothing is tried.
 	line    []string
 	refusal string
+	// verb is the engine's command for line, and run if it is empty.
+	verb string
 }
 
 // theBox stands for the shared container's name in such a line.
@@ -56,6 +58,7 @@ func TestFeatures(t *testing.T) {
 					t.Run(runtime, func(t *testing.T) {
 						e := engine{name: name, runtime: runtime}
 						e.box = e.idle(t)
+						e.logsHave(t, e.box, "ready")
 						column(t, e, rows, table)
 					})
 				}
@@ -87,7 +90,12 @@ func (e engine) refuses(t *testing.T, x exception) {
 	for i := range line {
 		line[i] = strings.ReplaceAll(line[i], theBox, e.box)
 	}
-	r := e.try(t, line...)
+	var r result
+	if x.verb == "" {
+		r = e.try(t, line...)
+	} else {
+		r = e.call(t, append(strings.Fields(x.verb), line...)...)
+	}
 	if r.Code == 0 {
 		t.Errorf("it succeeded: %s", r)
 	}

@@ -15,13 +15,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // patience is how long anything may take that happens by itself. It only ends a
@@ -102,15 +102,7 @@ type result struct {
 }
 
 func (r result) String() string {
-	return fmt.Sprintf("exit %d, stdout %s, stderr %s", r.Code, abbreviate(r.Out), abbreviate(r.Err))
-}
-
-func abbreviate(s string) string {
-	const most = 800
-	if len(s) > most {
-		return fmt.Sprintf("%q... (%d bytes)", s[:most], len(s))
-	}
-	return fmt.Sprintf("%q", s)
+	return fmt.Sprintf("exit %d, stdout %s, stderr %s", r.Code, testutil.Abbreviate(r.Out), testutil.Abbreviate(r.Err))
 }
 
 // line is the engine's command line for its arguments.
@@ -126,7 +118,7 @@ func command(t testing.TB, line ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
-	t.Logf("$ %s", shellLine(line))
+	t.Logf("$ %s", testutil.ShellLine(line...))
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
@@ -146,17 +138,9 @@ func finish(t testing.TB, cmd *exec.Cmd) result {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%s: %v: %s", cmd.Path, err, stderr.String())
 	}
-	r := result{Code: exitCode(cmd.ProcessState), Out: stdout.String(), Err: stderr.String()}
+	r := result{Code: testutil.ExitCode(cmd.ProcessState), Out: stdout.String(), Err: stderr.String()}
 	t.Log(r)
 	return r
-}
-
-// exitCode is how a shell counts: 128 and the signal for a violent death.
-func exitCode(state *os.ProcessState) int {
-	if status := state.Sys().(syscall.WaitStatus); status.Signaled() {
-		return 128 + int(status.Signal())
-	}
-	return state.ExitCode()
 }
 
 // host runs a program of the host, which has to succeed.
@@ -164,7 +148,7 @@ func host(t testing.TB, line ...string) string {
 	t.Helper()
 	r := finish(t, command(t, line...))
 	if r.Code != 0 {
-		t.Fatalf("%s: %s", shellLine(line), r)
+		t.Fatalf("%s: %s", testutil.ShellLine(line...), r)
 	}
 	return r.Out
 }
@@ -305,17 +289,4 @@ func readFile(t testing.TB, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
-
-// shellLine quotes a command for a shell.
-func shellLine(line []string) string {
-	words := slices.Clone(line)
-	for i, w := range words {
-		if !plain.MatchString(w) {
-			words[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(words, " ")
 }

@@ -3,6 +3,7 @@ package engines
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -53,19 +54,21 @@ func cgroupParent(t *testing.T, e engine) {
 	pid := e.inspect(t, name, "{{.State.Pid}}")
 	contains(t, "the cgroup", readFile(t, filepath.Join("/proc", pid, "cgroup")), "/"+parent+"/")
 	e.must(t, "rm", "-f", name)
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent + "/*")
-	for _, dir := range dirs {
-		// Podman's own is podman's.
-		if info, err := os.Stat(dir); err == nil && info.IsDir() && info.Name() != "conmon" {
-			t.Errorf("%s is left", dir)
-		}
-	}
+	until(t, "nothing is left below "+parent, func() bool {
+		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent + "/*")
+		return !slices.ContainsFunc(dirs, func(dir string) bool {
+			info, err := os.Stat(dir)
+			// Podman's own is podman's.
+			return err == nil && info.IsDir() && info.Name() != "conmon"
+		})
+	})
 }
 
 func oomKilled(t *testing.T, e engine) {
 	name := e.start(t, "--memory", "32m", "busybox", "sh", "-c", "exec tail -f /dev/zero")
 	same(t, "exit status", e.must(t, "wait", name), "137")
-	same(t, "OOMKilled", e.inspect(t, name, "{{.State.OOMKilled}}"), "true")
+	// The engine hears of either by an event of its own.
+	until(t, "OOMKilled", func() bool { return e.inspect(t, name, "{{.State.OOMKilled}}") == "true" })
 }
 
 func updateLimits(t *testing.T, e engine) {

@@ -20,10 +20,10 @@ var networkRows = []feature{
 	{name: "network: address, MAC and route of the engine", try: networkFacts},
 	{name: "network none", try: networkNone},
 	{name: "network host", try: networkHost, except: map[string]exception{
-		"vmruntime": {ownNetnsOnly, []string{"--network", "host", "busybox", "true"}, "network"},
+		"vmruntime": {why: ownNetnsOnly, line: []string{"--network", "host", "busybox", "true"}, refusal: "network"},
 	}},
 	{name: "network of another container", try: networkOfAnother, except: map[string]exception{
-		"vmruntime": {noPods, []string{"--network", "container:" + theBox, "busybox", "true"}, "another VM"},
+		"vmruntime": {why: noPods, line: []string{"--network", "container:" + theBox, "busybox", "true"}, refusal: "another VM"},
 	}},
 	{name: "published port", try: publishedPort},
 	{name: "container to container", try: containerToContainer},
@@ -60,8 +60,10 @@ func networkOfAnother(t *testing.T, e engine) {
 	contains(t, "addresses", e.run(t, "--network", "container:"+e.box, "busybox", "ip", "addr"), e.addressOf(t, e.box))
 }
 
-// web is a shell's script that serves a page on port 8080.
-const web = `mkdir /www; echo page >/www/index.html; httpd -p 8080 -h /www; ` + forever
+// web is a shell's script that serves a page on port 8080. The server goes into the
+// background before it listens.
+const web = `mkdir /www; echo page >/www/index.html; httpd -p 8080 -h /www
+until wget -q -O /dev/null http://127.0.0.1:8080; do :; done; ` + forever
 
 func publishedPort(t *testing.T, e engine) {
 	name := e.start(t, "-p", "8080", "busybox", "sh", "-c", web)

@@ -27,6 +27,7 @@ var processRows = []feature{
 	}},
 	{name: "--sysctl", try: sysctl},
 	{name: "--device of the guest's kernel", try: device},
+	{name: "--device of a block device", try: deviceDisk},
 	{name: "--init", try: initProcess},
 	{name: "--oom-score-adj", try: oomScore},
 	{name: "--pid host", try: pidHost, except: hostNamespace("--pid")},
@@ -35,7 +36,7 @@ var processRows = []feature{
 }
 
 func hostNamespace(option string) map[string]exception {
-	return map[string]exception{"vmruntime": {noHostNamespaces, []string{option, "host", "busybox", "true"}, "namespace"}}
+	return map[string]exception{"vmruntime": {why: noHostNamespaces, line: []string{option, "host", "busybox", "true"}, refusal: "namespace"}}
 }
 
 func user(t *testing.T, e engine) {
@@ -100,6 +101,18 @@ func sysctl(t *testing.T, e engine) {
 
 func device(t *testing.T, e engine) {
 	same(t, "inside", e.run(t, "--device", "/dev/zero:/dev/nothing:r", "busybox", "sh", "-c", "head -c 2 /dev/nothing | od -An -tx1"), " 00 00")
+}
+
+// A block device is a disk of the VM's.
+func deviceDisk(t *testing.T, e engine) {
+	file := filepath.Join(t.TempDir(), "disk")
+	writeFile(t, file, "host"+strings.Repeat("\x00", 1<<20-4))
+	device := strings.TrimSpace(host(t, "losetup", "--find", "--show", file))
+	t.Cleanup(func() { host(t, "losetup", "--detach", device) })
+	read := "head -c 4 /dev/disk; "
+	same(t, "read-only", e.run(t, "--device", device+":/dev/disk:r", "busybox", "sh", "-c", read+"echo guest 2>/dev/null >/dev/disk || echo refused"), "hostrefused")
+	same(t, "with all rights", e.run(t, "--device", device+":/dev/disk", "busybox", "sh", "-c", read+"printf guest | dd of=/dev/disk bs=512 seek=1 conv=sync,fsync 2>/dev/null"), "host")
+	same(t, "the host's file", readFile(t, file)[512:517], "guest")
 }
 
 func initProcess(t *testing.T, e engine) {

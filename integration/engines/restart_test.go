@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 const daemonJSON = "/etc/docker/daemon.json"
@@ -156,11 +158,14 @@ func TestKilledParts(t *testing.T) {
 func (e engine) holdExecs(t *testing.T, name string) []<-chan int {
 	t.Helper()
 	execs := []<-chan int{
-		background(t, e.line("exec", name, "sleep", "1000")...),
-		background(t, e.line("exec", name, "sh", "-c", "sleep 1000; true")...),
-		background(t, "script", "-qec", shellLine(e.line("exec", "-it", name, "sleep", "1000")), "/dev/null"),
+		background(t, e.line("exec", name, "sleep", "2001")...),
+		background(t, e.line("exec", name, "sh", "-c", "sleep 2002; true")...),
+		background(t, "script", "-qec", testutil.ShellLine(e.line("exec", "-it", name, "sleep", "2003")...), "/dev/null"),
 	}
-	until(t, "the execs", func() bool { return strings.Count(e.exec(t, name, "ps"), "sleep 1000") > len(execs) })
+	until(t, "the execs", func() bool {
+		ps := e.exec(t, name, "ps")
+		return strings.Contains(ps, "sleep 2001") && strings.Contains(ps, "sleep 2002") && strings.Contains(ps, "sleep 2003")
+	})
 	return execs
 }
 
@@ -171,7 +176,7 @@ func background(t *testing.T, line ...string) <-chan int {
 	cmd := command(t, line...)
 	go func() {
 		_ = cmd.Run()
-		ended <- exitCode(cmd.ProcessState)
+		ended <- testutil.ExitCode(cmd.ProcessState)
 	}()
 	return ended
 }

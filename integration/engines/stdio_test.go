@@ -13,6 +13,8 @@ import (
 
 	"github.com/containerd/console"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 var stdioRows = []feature{
@@ -38,7 +40,7 @@ func exitStatus(t *testing.T, e engine) {
 		{[]string{"--cap-add", "nosuch", "busybox"}, 125},
 	} {
 		if r := e.try(t, c.line...); r.Code != c.want {
-			t.Errorf("%s: got %d, want %d: %s", shellLine(c.line), r.Code, c.want, r)
+			t.Errorf("%s: got %d, want %d: %s", testutil.ShellLine(c.line...), r.Code, c.want, r)
 		}
 	}
 }
@@ -118,12 +120,12 @@ func onTerminal(t testing.TB, line ...string) *terminal {
 	go func() { _, _ = io.Copy(tty.output, master) }()
 	go func() {
 		_ = cmd.Wait()
-		tty.ended <- exitCode(cmd.ProcessState)
+		tty.ended <- testutil.ExitCode(cmd.ProcessState)
 	}()
 	t.Cleanup(func() {
 		master.Close()
 		if t.Failed() {
-			t.Logf("the terminal: %s", abbreviate(tty.output.text()))
+			t.Logf("the terminal: %s", testutil.Abbreviate(tty.output.text()))
 		}
 	})
 	return tty
@@ -172,8 +174,10 @@ const sizes = `trap "echo changed: \$(stty size)" WINCH; test -t 0 && test -t 1 
 while [ "$(stty size)" != "40 100" ]; do :; done; echo first: $(stty size)
 until read line; do :; done; echo got: $line; exit 3`
 
-func terminalSize(t *testing.T, e engine) {
-	tty := onTerminal(t, e.line(e.runLine(t, "run", e.newName(t), "-it", "busybox", "sh", "-c", sizes)...)...)
+// resized talks to the script sizes.
+func resized(t *testing.T, line ...string) {
+	t.Helper()
+	tty := onTerminal(t, line...)
 	tty.shows("is a tty")
 	tty.shows("first: 40 100")
 	tty.resize(25, 70)
@@ -183,6 +187,10 @@ func terminalSize(t *testing.T, e engine) {
 	if code := tty.end(); code != 3 {
 		t.Errorf("exit status %d, want 3", code)
 	}
+}
+
+func terminalSize(t *testing.T, e engine) {
+	resized(t, e.line(e.runLine(t, "run", e.newName(t), "-it", "busybox", "sh", "-c", sizes)...)...)
 }
 
 // detachKey is the one that the engine keeps to itself. Podman wants to read it
@@ -230,7 +238,7 @@ func attach(t *testing.T, e engine) {
 	ended := make(chan int, 1)
 	go func() {
 		_ = cmd.Run()
-		ended <- exitCode(cmd.ProcessState)
+		ended <- testutil.ExitCode(cmd.ProcessState)
 	}()
 	fmt.Fprintln(input, "hello")
 	output.shows(t, "got: hello\n")
