@@ -41,6 +41,10 @@ type Config struct {
 	Virtiofsd string `toml:"virtiofsd"`
 	// Agent is the vmagent that guests without one of their own run.
 	Agent string `toml:"agent"`
+	// ImageStore is the directory of the images, ImageLimit how large the files of
+	// one may be together, such as 8GiB.
+	ImageStore string `toml:"image_store"`
+	ImageLimit string `toml:"image_limit"`
 }
 
 // LoadConfig reads the file at path over the defaults that belong to the
@@ -57,6 +61,8 @@ func LoadConfig(path, exe string) (Config, error) {
 		Emulator:    guest.DefaultEmulator(exe),
 		Virtiofsd:   guest.DefaultVirtiofsd(exe),
 		Agent:       guest.DefaultAgent(exe),
+		ImageStore:  "/var/lib/vmruntime/images",
+		ImageLimit:  "8GiB",
 	}
 	meta, err := toml.DecodeFile(path, &c)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +98,7 @@ func (c Config) check() error {
 	case c.VCPUs < 1:
 		return errors.New("vcpus must be at least 1")
 	}
-	for key, path := range map[string]string{"guest": c.Guest, "emulator": c.Emulator, "virtiofsd": c.Virtiofsd, "agent": c.Agent} {
+	for key, path := range map[string]string{"guest": c.Guest, "emulator": c.Emulator, "virtiofsd": c.Virtiofsd, "agent": c.Agent, "image_store": c.ImageStore} {
 		if !filepath.IsAbs(path) {
 			return fmt.Errorf("%s: %q must be absolute", key, path)
 		}

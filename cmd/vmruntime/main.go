@@ -78,7 +78,7 @@ func newApp() *cli.Command {
 		Flags:   globalFlags(),
 		Before:  setUp,
 		Commands: []*cli.Command{
-			createCommand(), startCommand(), stateCommand(), killCommand(), deleteCommand(), listCommand(),
+			createCommand(), startCommand(), stateCommand(), killCommand(), deleteCommand(), listCommand(), imageCommand(),
 			runCommand(), execCommand(), psCommand(), pauseCommand(), resumeCommand(), updateCommand(), eventsCommand(), specCommand(),
 			featuresCommand(), checkCommand(), installCommand(), guestCommand(), templateCommand(),
 			unsupported("checkpoint"), unsupported("restore"),

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
+	"github.com/urfave/cli/v3"
+
+	"github.com/vmruntime/vmruntime/image"
+	"github.com/vmruntime/vmruntime/runtime"
+)
+
+func imageCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "image",
+		Usage: "keep container images, and make bundles of them",
+		Commands: []*cli.Command{
+			imageImportCommand(),
+			{Name: "list", Usage: "list the images that have names", Action: withStore(0, 0, listImages), Flags: []cli.Flag{
+				&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Value: "table", Usage: "table or json"},
+			}},
+			{Name: "inspect", Usage: "print the configuration and layers of an image", ArgsUsage: "NAME", Action: withStore(1, 1, inspectImage)},
+			{Name: "remove", Usage: "forget the name of an image; image gc removes what nobody names", ArgsUsage: "NAME", Action: withStore(1, 1, removeImage)},
+			imageBundleCommand(),
+			{Name: "unbundle", Usage: "unmount a bundle and remove what image bundle has made", ArgsUsage: "DIR", Action: withStore(1, 1, unbundle), Flags: []cli.Flag{
+				&cli.BoolFlag{Name: "keep", Usage: "unmount only: image bundle mounts it again"},
+			}},
+		},
+	}
+}
+
+func imageImportCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "import",
+		Usage:     "take an image from a docker-save or OCI-layout tar",
+		ArgsUsage: "FILE",
+		Flags:     []cli.Flag{nameFlag(), devicesFlag()},
+		Action: withStore(1, 1, func(ctx context.Context, c *cli.Command, s *image.Store) error {
+			i, err := s.Import(ctx, c.String("name"), c.Args().First())
+			if err != nil {
+				return err
+			}
+			return printJSON(c, summary{Name: c.String("name"), ID: i.ID, Layers: i.Layers, Size: i.Size})
+		}),
+	}
+}
+
+func imageBundleCommand() *cli.Command {
+	return &cli.Command{
+		Name:         "bundle",
+		Usage:        "make an OCI bundle of an image, or mount one again",
+		ArgsUsage:    "DIR [argument...]",
+		StopOnNthArg: stopAfter(1),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "image", Required: true, Usage: "`NAME` of the image"},
+			sizeFlag(),
+		},
+		Action: withStore(1, unlimited, func(ctx context.Context, c *cli.Command, s *image.Store) error {
+			dir, err := filepath.Abs(c.Args().First())
+			if err != nil {
+				return err
+			}
+			size, err := sizeOf(c)
+			if err != nil {
+				return err
+			}
+			return s.Bundle(ctx, image.Request{Dir: dir, Image: c.String("image"), Size: size, Args: commandLine(c)})
+		}),
+	}
+}
+
+func nameFlag() cli.Flag {
+	return &cli.StringFlag{Name: "name", Required: true, Usage: "`NAME` to give the image; another image loses it"}
+}
+
+func devicesFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "devices", Usage: "accept device nodes in the image"}
+}
+
+func sizeFlag() cli.Flag {
+	return &cli.StringFlag{Name: "size", Usage: "most `BYTES` that the container may write, such as 10G"}
+}
+
+// sizeOf is --size in bytes; 0 is no limit.
+func sizeOf(c *cli.Command) (int64, error) {
+	if !c.IsSet("size") {
+		return 0, nil
+	}
+	size, err := units.RAMInBytes(c.String("size"))
+	if err != nil {
+		return 0, fmt.Errorf("--size: %q is not a number of bytes, such as 10G", c.String("size"))
+	}
+	if size <= 0 {
+		return 0, errors.New("--size: must be above 0")
+	}
+	return size, nil
+}
+
+// commandLine is what follows the first argument.
+func commandLine(c *cli.Command) []string {
+	args := c.Args().Tail()
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	return args
+}
+
+// withStore is the action of a command on the images.
+func withStore(least, most int, do func(context.Context, *cli.Command, *image.Store) error) cli.ActionFunc {
+	return func(ctx context.Context, c *cli.Command) error {
+		if err := checkArgs(c, least, most); err != nil {
+			return err
+		}
+		r, err := configured(c)
+		if err != nil {
+			return err
+		}
+		s, err := openStore(r.Config, c.Bool("devices"))
+		if err != nil {
+			return err
+		}
+		return do(ctx, c, s)
+	}
+}
+
+func openStore(config runtime.Config, devices bool) (*image.Store, error) {
+	limits := image.DefaultLimits
+	limits.Devices = devices
+	var err error
+	if limits.Size, err = units.RAMInBytes(config.ImageLimit); err != nil || limits.Size <= 0 {
+		return nil, fmt.Errorf("config.toml: image_limit: %q is not a number of bytes, such as 8GiB", config.ImageLimit)
+	}
+	return image.Open(config.ImageStore, limits)
+}
+
+// A summary is what import and pull print.
+type summary struct {
+	Name   string          `json:"name"`
+	ID     digest.Digest   `json:"id"`
+	Layers []digest.Digest `json:"layers"`
+	// Transferred and Size are bytes.
+	Transferred int64 `json:"transferred"`
+	Size        int64 `json:"size"`
+}
+
+func printJSON(c *cli.Command, v any) error { return json.NewEncoder(c.Root().Writer).Encode(v) }
+
+// A listed image is one row of image list.
+type listed struct {
+	image.Name
+	Layers []digest.Digest `json:"layers"`
+	Size   int64           `json:"size"`
+}
+
+func listImages(_ context.Context, c *cli.Command, s *image.Store) error {
+	names, err := s.Names()
+	if err != nil {
+		return err
+	}
+	rows := []listed{}
+	for _, n := range names {
+		i, err := s.Find(n.Name)
+		if errors.Is(err, image.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		rows = append(rows, listed{n, i.Layers, i.Size})
+	}
+	switch c.String("format") {
+	case "json":
+		return printJSON(c, rows)
+	case "table":
+		return printImages(c.Root().Writer, rows)
+	}
+	return fmt.Errorf("--format: must be table or json, not %q", c.String("format"))
+}
+
+func printImages(w io.Writer, rows []listed) error {
+	table := tabwriter.NewWriter(w, 12, 1, 3, ' ', 0)
+	fmt.Fprintln(table, "NAME\tID\tLAYERS\tSIZE\tGIVEN")
+	for _, r := range rows {
+		fmt.Fprintf(table, "%s\t%.12s\t%d\t%s\t%s\n", r.Name.Name, r.ID.Encoded(), len(r.Layers), units.BytesSize(float64(r.Size)), r.Given.Format(time.RFC3339))
+	}
+	return table.Flush()
+}
+
+func inspectImage(_ context.Context, c *cli.Command, s *image.Store) error {
+	i, err := s.Find(c.Args().First())
+	if err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(c.Root().Writer)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(i)
+}
+
+func removeImage(_ context.Context, c *cli.Command, s *image.Store) error {
+	return s.Remove(c.Args().First())
+}
+
+func unbundle(ctx context.Context, c *cli.Command, s *image.Store) error {
+	dir, err := filepath.Abs(c.Args().First())
+	if err != nil {
+		return err
+	}
+	return s.Unbundle(ctx, dir, c.Bool("keep"))
+}

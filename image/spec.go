@@ -1,0 +1,175 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/containerd/continuity/fs"
+	"github.com/moby/sys/user"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// capabilities are those that Docker gives.
+var capabilities = []string{
+	"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+}
+
+// runtimeSpec is the image's configuration as a runtime takes it, by the rules of
+// the image specification's conversion.md. rootfs is where the image is mounted:
+// its users are looked up there, and its volumes made.
+func (i Image) runtimeSpec(rootfs string, args []string) (*specs.Spec, error) {
+	config, err := i.Spec()
+	if err != nil {
+		return nil, err
+	}
+	process, err := newProcess(config.Config, rootfs, args)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if err := makeVolumes(config.Config, rootfs); err != nil {
+		return nil, fmt.Errorf("configuration: Volumes: %w", err)
+	}
+	return &specs.Spec{
+		Version:     specs.Version,
+		Root:        &specs.Root{Path: rootfsDir},
+		Process:     process,
+		Annotations: annotations(config),
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+			{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
+		},
+		Linux: &specs.Linux{
+			MaskedPaths: []string{
+				"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+				"/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
+			},
+			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+			Resources:     &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace},
+				{Type: specs.UTSNamespace}, {Type: specs.MountNamespace}, {Type: specs.CgroupNamespace},
+			},
+		},
+	}, nil
+}
+
+func newProcess(c v1.ImageConfig, rootfs string, args []string) (*specs.Process, error) {
+	if len(args) == 0 {
+		args = c.Cmd
+	}
+	args = slices.Concat(c.Entrypoint, args)
+	if len(args) == 0 {
+		return nil, errors.New("neither Entrypoint nor Cmd is there: name a command")
+	}
+	u, err := findUser(c.User, rootfs)
+	if err != nil {
+		return nil, fmt.Errorf("config.User: %w", err)
+	}
+	env := slices.Clone(c.Env)
+	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
+		env = append(env, defaultPath)
+	}
+	given := capabilities
+	if u.UID != 0 {
+		given = nil
+	}
+	return &specs.Process{
+		Args: args, Env: env, User: u, Cwd: path.Join("/", c.WorkingDir),
+		Capabilities: &specs.LinuxCapabilities{Bounding: capabilities, Effective: given, Permitted: given},
+	}, nil
+}
+
+// findUser looks a user up in the image's own files.
+func findUser(name, rootfs string) (specs.User, error) {
+	passwd, err := openInRoot(rootfs, "/etc/passwd")
+	if err != nil {
+		return specs.User{}, err
+	}
+	defer passwd.Close()
+	group, err := openInRoot(rootfs, "/etc/group")
+	if err != nil {
+		return specs.User{}, err
+	}
+	defer group.Close()
+	found, err := user.GetExecUser(name, nil, io.LimitReader(passwd, maxJSON), io.LimitReader(group, maxJSON))
+	if err != nil {
+		return specs.User{}, fmt.Errorf("%.300q in the image's /etc/passwd: %w", name, err)
+	}
+	u := specs.User{UID: uint32(found.Uid), GID: uint32(found.Gid)}
+	for _, g := range found.Sgids {
+		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
+	}
+	return u, nil
+}
+
+// openInRoot opens a file of an image; what is missing is empty.
+func openInRoot(rootfs, name string) (*os.File, error) {
+	file, err := fs.RootPath(rootfs, name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return os.Open(os.DevNull)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("%s is not a file", name)
+	}
+	return f, nil
+}
+
+// maxVolumes bounds what a configuration can have made.
+const maxVolumes = 256
+
+// makeVolumes makes the directories that are missing.
+func makeVolumes(c v1.ImageConfig, rootfs string) error {
+	if len(c.Volumes) > maxVolumes {
+		return fmt.Errorf("%d of them are more than %d", len(c.Volumes), maxVolumes)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Volumes)) {
+		dir, err := fs.RootPath(rootfs, name)
+		if err == nil {
+			err = os.MkdirAll(dir, 0o755)
+		}
+		if err != nil {
+			return fmt.Errorf("%.300q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func annotations(c v1.Image) map[string]string {
+	a := map[string]string{}
+	set := func(name, value string) {
+		if value != "" {
+			a["org.opencontainers.image."+name] = value
+		}
+	}
+	set("os", c.OS)
+	set("architecture", c.Architecture)
+	set("author", c.Author)
+	set("stopSignal", c.Config.StopSignal)
+	set("exposedPorts", strings.Join(slices.Sorted(maps.Keys(c.Config.ExposedPorts)), ","))
+	maps.Copy(a, c.Config.Labels)
+	return a
+}
