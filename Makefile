@@ -71,6 +71,8 @@ FUZZTIME ?= 10m
 .PHONY: fuzz
 fuzz: ## fuzz what reads foreign input, FUZZTIME each
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzPlan$$' -fuzztime $(FUZZTIME) ./runtime
+	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzArchive$$' -fuzztime $(FUZZTIME) ./image
+	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzLayer$$' -fuzztime $(FUZZTIME) ./image
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzCgroupsPath$$' -fuzztime $(FUZZTIME) ./cgroup
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzMountOptions$$' -fuzztime $(FUZZTIME) ./agent
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzGuestChannel$$' -fuzztime $(FUZZTIME) ./shim

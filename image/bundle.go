@@ -110,10 +110,12 @@ func (s *Store) create(ctx context.Context, b Bundle, i Image, args []string) er
 // mount mounts what is not mounted yet.
 func (s *Store) mount(ctx context.Context, b Bundle, i Image) error {
 	rootfs, upper := filepath.Join(b.Dir, rootfsDir), filepath.Join(b.Dir, upperDir)
-	for _, dir := range []string{b.Dir, rootfs, upper} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(rootfs, 0o711); err != nil {
+		return err
+	}
+	// A setuid program that the container has made is nobody's on the host.
+	if err := os.Mkdir(upper, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
 	if err := mountUpper(ctx, b, upper); err != nil {
 		return err

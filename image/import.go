@@ -136,6 +136,6 @@ func (s *Store) unpackInto(ctx context.Context, dir string, l *layer, parents []
 	if err := errors.Join(err, split.Close()); err != nil {
 		return err
 	}
-	l.Size, l.Entries = u.size, u.entries
+	l.Size, l.Entries, l.Tar = u.size, u.entries, u.tar
 	return s.writeRecord(filepath.Join(dir, layerFile), l)
 }

@@ -36,11 +36,13 @@ const (
 
 // A layer is one that is unpacked.
 type layer struct {
-	Chain    digest.Digest `json:"chain"`
-	DiffID   digest.Digest `json:"diffId"`
-	Size     int64         `json:"size"`
-	Entries  int           `json:"entries"`
-	Unpacked time.Time     `json:"unpacked"`
+	Chain   digest.Digest `json:"chain"`
+	DiffID  digest.Digest `json:"diffId"`
+	Size    int64         `json:"size"`
+	Entries int           `json:"entries"`
+	// Tar is the size of the uncompressed layer in bytes.
+	Tar      int64     `json:"tar"`
+	Unpacked time.Time `json:"unpacked"`
 }
 
 // An unpacker puts one layer into a directory, in overlayfs' own format.
@@ -58,6 +60,7 @@ type unpacker struct {
 	whiteouts []string
 	size      int64
 	entries   int
+	tar       int64
 }
 
 // unpack reads a layer to its end, keeps what the tree does not tell in split, and
@@ -65,8 +68,11 @@ type unpacker struct {
 func (u *unpacker) unpack(ctx context.Context, r io.Reader, want digest.Digest, split io.Writer) error {
 	sum := want.Verifier()
 	// Padding and headers are not counted, and have no other end.
-	stream := io.TeeReader(&bounded{r, u.budget.limits.Size + slack}, sum)
-	if err := u.apply(ctx, stream, split); err != nil {
+	limit := u.budget.limits.Size + slack
+	stream := &bounded{r, limit}
+	err := u.apply(ctx, io.TeeReader(stream, sum), split)
+	u.tar = limit - stream.left
+	if err != nil {
 		if u.entry == "" {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
 	"text/tabwriter"
 	"time"
@@ -23,17 +24,72 @@ func imageCommand() *cli.Command {
 		Name:  "image",
 		Usage: "keep container images, and make bundles of them",
 		Commands: []*cli.Command{
-			imageImportCommand(),
+			imagePullCommand(), imageImportCommand(),
 			{Name: "list", Usage: "list the images that have names", Action: withStore(0, 0, listImages), Flags: []cli.Flag{
 				&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Value: "table", Usage: "table or json"},
 			}},
 			{Name: "inspect", Usage: "print the configuration and layers of an image", ArgsUsage: "NAME", Action: withStore(1, 1, inspectImage)},
 			{Name: "remove", Usage: "forget the name of an image; image gc removes what nobody names", ArgsUsage: "NAME", Action: withStore(1, 1, removeImage)},
-			imageBundleCommand(),
+			imageCollectCommand(), imageBundleCommand(),
 			{Name: "unbundle", Usage: "unmount a bundle and remove what image bundle has made", ArgsUsage: "DIR", Action: withStore(1, 1, unbundle), Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "keep", Usage: "unmount only: image bundle mounts it again"},
 			}},
+			imageCommitCommand(),
 		},
+	}
+}
+
+func imagePullCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "pull",
+		Usage:     "take an image from a docker-save or OCI-layout tar on a server: only what is missing is transferred",
+		ArgsUsage: "URL",
+		Flags: []cli.Flag{nameFlag(), devicesFlag(),
+			&cli.StringFlag{Name: "header-file", Usage: "`FILE` with headers of the requests, such as X-Auth-Token: SECRET, one per line"}},
+		Action: withStore(1, 1, pullImage),
+	}
+}
+
+func pullImage(ctx context.Context, c *cli.Command, s *image.Store) error {
+	var header http.Header
+	if file := c.String("header-file"); file != "" {
+		var err error
+		if header, err = image.ReadHeader(file); err != nil {
+			return fmt.Errorf("--header-file: %w", err)
+		}
+	}
+	i, err := s.Pull(ctx, c.String("name"), c.Args().First(), header)
+	if err != nil {
+		return err
+	}
+	return printJSON(c, summary{Name: c.String("name"), ID: i.ID, Layers: i.Layers, Transferred: i.Transferred, Size: i.Size})
+}
+
+func imageCollectCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "gc",
+		Usage: "remove images and layers that nobody names or mounts, and what was left half done",
+		Flags: []cli.Flag{&cli.DurationFlag{Name: "older-than", Usage: "keep what is younger than `DURATION`, such as 24h"}},
+		Action: withStore(0, 0, func(ctx context.Context, c *cli.Command, s *image.Store) error {
+			freed, err := s.Collect(ctx, c.Duration("older-than"))
+			return errors.Join(printJSON(c, freed), err)
+		}),
+	}
+}
+
+func imageCommitCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "commit",
+		Usage:     "write a bundle's image, with what its container has written as one more layer, as a docker-save tar",
+		ArgsUsage: "DIR",
+		Flags:     []cli.Flag{&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Required: true, Usage: "the tar `FILE`"}},
+		Action: withStore(1, 1, func(ctx context.Context, c *cli.Command, s *image.Store) error {
+			dir, err := filepath.Abs(c.Args().First())
+			if err != nil {
+				return err
+			}
+			return s.Commit(ctx, dir, c.String("output"))
+		}),
 	}
 }
 
