@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The Nova driver: hack/nova.sh setup | lint | test
+# The Nova driver: hack/nova.sh setup | lint | test | functional
 #
-#   setup   installs Debian's Nova, for the tests with it, and linters (as root, 60 MB)
-#   lint    mypy and flake8, or ruff where there is one
-#   test    all tests; without Nova those that need it are skipped
+#   setup       installs Debian's Nova, for the tests with it, and linters (as root, 60 MB)
+#   lint        mypy and flake8, or ruff where there is one
+#   test        the tests of modules and Nova's contract; without Nova what needs it is skipped
+#   functional  Nova's services in one process, with the driver (some minutes)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=hack/lib.sh
@@ -14,6 +15,8 @@ python=/usr/bin/python3
 
 packages=(
 	python3-nova
+	# api-paste.ini, for the functional tests.
+	nova-common
 	# What Nova's tests import.
 	python3-oslotest python3-ddt python3-requests-mock python3-wsgi-intercept python3-gabbi
 	mypy flake8
@@ -48,9 +51,14 @@ run_tests() {
 	(cd nova && "$python" -W ignore -m unittest discover -s tests -t . </dev/null)
 }
 
+run_functional() {
+	(cd nova && "$python" -W ignore -m unittest -v tests.functional </dev/null)
+}
+
 case ${1-} in
 setup) setup ;;
 lint) lint ;;
 test) run_tests ;;
-*) die "usage: hack/nova.sh setup | lint | test" ;;
+functional) run_functional ;;
+*) die "usage: hack/nova.sh setup | lint | test | functional" ;;
 esac

@@ -41,7 +41,6 @@ class Host:
             (privsep.context, "client_mode", False),
             (privsep, "ip", self._ip),
             (network, "NETNS_DIRECTORY", self.path / "netns"),
-            (network, "LINKS", self.path / "links"),
             (network.os_vif, "plug", mock.Mock()),
             (network.os_vif, "unplug", mock.Mock()),
         ):

@@ -42,9 +42,9 @@ class PortTest(unittest.TestCase):
                 "link set eth0 mtu 1450 up",
                 "addr replace 10.0.0.7/24 dev eth0",
                 "addr replace 2001:db8::7/64 dev eth0 nodad",
-                "route replace default via 10.0.0.1 dev eth0",
+                "route replace 0.0.0.0/0 via 10.0.0.1 dev eth0",
                 "route replace 10.9.0.0/16 via 10.0.0.2 dev eth0",
-                "-6 route replace default via 2001:db8::1 dev eth0",
+                "route replace ::/0 via 2001:db8::1 dev eth0",
             ],
         )
 

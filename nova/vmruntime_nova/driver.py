@@ -12,6 +12,7 @@ from typing import Any
 
 import nova.conf
 import os_resource_classes as orc
+import os_vif
 from nova import context as nova_context
 from nova import exception
 from nova.api.metadata import base as instance_metadata
@@ -69,6 +70,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
     def init_host(self, host: str) -> None:
         """Fails where the runtime does not work, and begins to watch instances."""
         privsep.initialize()
+        os_vif.initialize()
         # A command of the runtime wants a root that is there.
         Path(CONF.vmruntime.root).mkdir(parents=True, exist_ok=True)
         LOG.info("%s, %s", self._runtime.program, self._runtime.version())

@@ -18,12 +18,11 @@ from nova.network import os_vif_util
 from vmruntime_nova import privsep
 
 NETNS_DIRECTORY = Path("/run/netns")
-LINKS = Path("/sys/class/net")
 
 
 @dataclass(frozen=True)
 class Port:
-    """What a port looks like on both sides. gateways and routes are (destination, gateway)."""
+    """What a port looks like on both sides. Routes are (destination, gateway)."""
 
     tap: str
     mac: str
@@ -40,7 +39,7 @@ def port(vif: Any) -> Port:
         addresses += [f"{ip['address']}/{prefix}" for ip in subnet["ips"]]
         gateway = (subnet.get("gateway") or {}).get("address")
         if gateway:
-            routes.append(("default", gateway))
+            routes.append(("::/0" if ip_interface(gateway).version == 6 else "0.0.0.0/0", gateway))
         routes += [(r["cidr"], r["gateway"]["address"]) for r in subnet.get("routes") or [] if r["gateway"]]
     mtu = vif["network"].get_meta("mtu") or 1500
     return Port(vif["devname"] or ("tap" + vif["id"])[:14], vif["address"], int(mtu), addresses, routes)
@@ -58,16 +57,12 @@ def inside(p: Port, name: str) -> list[str]:
     """The lines of ip -batch that configure the end in the namespace."""
     lines = ["link set lo up", f"link set {name} mtu {p.mtu} up"]
     lines += [f"addr replace {a} dev {name}{_nodad(a)}" for a in p.addresses]
-    return lines + [f"{_family(g)}route replace {d} via {g} dev {name}" for d, g in p.routes]
+    return lines + [f"route replace {d} via {g} dev {name}" for d, g in p.routes]
 
 
 def _nodad(address: str) -> str:
     """Neutron has given the address to nobody else."""
     return " nodad" if ip_interface(address).version == 6 else ""
-
-
-def _family(gateway: str) -> str:
-    return "-6 " if ip_interface(gateway).version == 6 else ""
 
 
 def namespace(uuid: str) -> str:
@@ -101,8 +96,7 @@ def plug(instance: Any, vifs: Iterable[Any]) -> None:
 
 def _plug(instance: Any, vif: Any) -> None:
     p, netns = port(vif), namespace(instance.uuid)
-    shown = json.loads(privsep.ip(["-json", "-netns", netns, "link"], []))
-    links = {link["ifname"]: link.get("address") for link in shown}
+    links = _links(["-netns", netns])
     if p.mac not in links.values():
         _remove(p.tap)
         name = next(n for n in (f"eth{i}" for i in range(len(links) + 1)) if n not in links)
@@ -111,7 +105,7 @@ def _plug(instance: Any, vif: Any) -> None:
     osvif = _os_vif(vif)
     os_vif.plug(osvif, os_vif_util.nova_to_osvif_instance(instance))
     bridge = getattr(osvif, "bridge_name", None) if "bridge_name" in osvif else None
-    if bridge and (LINKS / bridge).exists() and not _is_ovs_port(osvif):
+    if bridge and bridge in _links([]) and not _is_ovs_port(osvif):
         privsep.ip(["link", "set", p.tap, "master", bridge], [])
 
 
@@ -123,8 +117,14 @@ def unplug(instance: Any, vifs: Iterable[Any]) -> None:
 
 
 def _remove(tap: str) -> None:
-    if (LINKS / tap).exists():
+    if tap in _links([]):
         privsep.ip(["link", "delete", tap], [])
+
+
+def _links(where: list[str]) -> dict[str, str | None]:
+    """The addresses of interfaces by their names."""
+    shown = json.loads(privsep.ip(["-json", *where, "link"], []))
+    return {link["ifname"]: link.get("address") for link in shown}
 
 
 def _os_vif(vif: Any) -> Any:
