@@ -109,24 +109,12 @@ func (l *lab) prepareFiles() error {
 
 // bareFiles is a bare machine, booted for each turn: a container has its own, too.
 func (l *lab) bareFiles(ctx context.Context, p program) (contender, error) {
-	c, m, err := l.example(ctx, p)
-	if err != nil {
-		return contender{}, err
-	}
-	mounts, _, err := p.call(ctx, "exec", c.id, "cat", "/proc/self/mountinfo")
-	if err != nil {
-		return contender{}, err
-	}
-	options, err := shareOptions(string(mounts))
-	if err != nil {
-		return contender{}, err
-	}
-	device, err := m.share(l)
+	m, err := l.sharing(ctx, p)
 	if err != nil {
 		return contender{}, err
 	}
 	return contender{bareShare, func(ctx context.Context) ([]float64, error) {
-		conn, err := l.bareJob(ctx, m, "files", options, device)
+		conn, err := l.bareJob(ctx, m.machine, "files", m.options, m.share)
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +123,33 @@ func (l *lab) bareFiles(ctx context.Context, p program) (contender, error) {
 			return nil, err
 		}
 		return parseFio(text)
-	}}, c.discard()
+	}}, nil
+}
+
+// A sharing is a container's machine, the options with which its share is mounted, and
+// those that give a bare machine the lab's share like it.
+type sharing struct {
+	machine machine
+	options string
+	share   []string
+}
+
+// sharing asks a container that is gone when it returns.
+func (l *lab) sharing(ctx context.Context, p program) (sharing, error) {
+	c, m, err := l.example(ctx, p)
+	if err != nil {
+		return sharing{}, err
+	}
+	mounts, _, err := p.call(ctx, "exec", c.id, "cat", "/proc/self/mountinfo")
+	if err != nil {
+		return sharing{}, err
+	}
+	options, err := shareOptions(string(mounts))
+	if err != nil {
+		return sharing{}, err
+	}
+	share, err := m.share(l)
+	return sharing{m, options, share}, errors.Join(err, c.discard())
 }
 
 // shareOptions finds in a container's mountinfo the options of its 9p share.

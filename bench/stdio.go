@@ -3,21 +3,28 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 )
 
-// streamed is how much passes in one turn, in bytes.
-const streamed = 32 << 20
+// streamed is how much passes in one turn, in bytes: enough that it does not matter
+// what a clone's machine has to translate first.
+const streamed = 128 << 20
+
+// piece is the size in bytes of one read or write outside of the machines.
+const piece = 64 << 10
 
 const rawCopy = "raw copy"
 
 // measureStdio measures how fast bytes pass through a container's cat, and come out of a
 // container, against a bare machine with the same virtio-serial device whose PID 1
-// copies through a pipe. The clock starts with the first byte that has come out.
+// copies between the port and the pipes of the same program, while we copy between the
+// device and pipes outside. The clock starts with the first byte that has come out.
 func measureStdio(ctx context.Context, l *lab) ([]Figure, error) {
 	ratios := []Ratio{{"vmruntime", rawCopy, Aim{AtLeast: 0.6}}, {"vmruntime", "runc", Aim{}}}
 	figures := []Figure{
@@ -81,12 +88,13 @@ func throughput(from io.Reader, to io.Writer, feed bool) (float64, error) {
 	go func() {
 		var err error
 		if feed {
-			_, err = io.CopyN(to, zeros{}, rest)
+			_, err = io.CopyBuffer(struct{ io.Writer }{to}, io.LimitReader(zeros{}, rest), make([]byte, piece))
 		}
 		fed <- err
 	}()
-	if n, err := io.CopyN(io.Discard, from, rest); err != nil {
-		return 0, fmt.Errorf("%d of %d bytes arrived: %w", n, rest, err)
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.LimitReader(from, rest), make([]byte, piece))
+	if n < rest {
+		return 0, fmt.Errorf("%d of %d bytes arrived: %w", n, rest, errors.Join(err, io.ErrUnexpectedEOF))
 	}
 	took := time.Since(begin)
 	return rest / took.Seconds() / (1 << 20), <-fed
@@ -94,14 +102,11 @@ func throughput(from io.Reader, to io.Writer, feed bool) (float64, error) {
 
 // rawCopy is a bare machine that stays for all turns.
 func (l *lab) rawCopy(ctx context.Context, p program) (contender, error) {
-	c, m, err := l.example(ctx, p)
+	m, err := l.sharing(ctx, p)
 	if err != nil {
 		return contender{}, err
 	}
-	if err := c.discard(); err != nil {
-		return contender{}, err
-	}
-	conn, err := l.bareJob(ctx, m, "stdio", "", nil)
+	conn, err := l.bareJob(ctx, m.machine, "stdio", m.options, m.share)
 	if err != nil {
 		return contender{}, err
 	}
@@ -123,10 +128,34 @@ func rawStream(conn net.Conn, command byte) (float64, error) {
 	if _, err := conn.Write(binary.BigEndian.AppendUint64([]byte{command}, streamed)); err != nil {
 		return 0, err
 	}
-	if command == 'e' {
-		return throughput(conn, conn, true)
+	out, theirOut, err := os.Pipe()
+	if err != nil {
+		return 0, err
 	}
-	return throughput(conn, io.Discard, false)
+	defer out.Close()
+	go func() {
+		defer theirOut.Close()
+		_ = copyRaw(theirOut, conn)
+	}()
+	if command == 'o' {
+		return throughput(out, io.Discard, false)
+	}
+	theirIn, in, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close()
+	go func() {
+		defer theirIn.Close()
+		_ = copyRaw(conn, theirIn)
+	}()
+	return throughput(out, in, true)
+}
+
+// copyRaw copies what is streamed with read(2) and write(2).
+func copyRaw(to io.Writer, from io.Reader) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, io.LimitReader(from, streamed), make([]byte, piece))
+	return err
 }
 
 // bareJob boots a bare machine whose PID 1 is bench/init and gives the other end of

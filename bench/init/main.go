@@ -38,7 +38,7 @@ func run() error {
 	defer port.Close()
 	switch job := os.Getenv("bench_job"); job {
 	case "stdio":
-		return serve(port)
+		return stdio(port, os.Getenv("bench_options"))
 	case "files":
 		return files(port, os.Getenv("bench_options"))
 	case "network":
