@@ -18,6 +18,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/basespec"
 )
 
 // needMounts skips where this process may mount no overlay, or no disk.
@@ -193,7 +195,7 @@ func TestSpec(t *testing.T) {
 	if diff := cmp.Diff(want, spec.Process.User); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"A=1", defaultPath}, spec.Process.Env); diff != "" {
+	if diff := cmp.Diff([]string{"A=1", basespec.DefaultPath}, spec.Process.Env); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"/e", "c"}, spec.Process.Args); diff != "" || spec.Process.Cwd != "/w" {

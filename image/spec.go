@@ -15,9 +15,9 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-)
 
-const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	"github.com/vmruntime/vmruntime/internal/basespec"
+)
 
 // capabilities are those that Docker gives.
 var capabilities = []string{
@@ -40,33 +40,12 @@ func (i Image) runtimeSpec(rootfs string, args []string) (*specs.Spec, error) {
 	if err := makeVolumes(config.Config, rootfs); err != nil {
 		return nil, fmt.Errorf("configuration: Volumes: %w", err)
 	}
-	return &specs.Spec{
-		Version:     specs.Version,
-		Root:        &specs.Root{Path: rootfsDir},
-		Process:     process,
-		Annotations: annotations(config),
-		Mounts: []specs.Mount{
-			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
-			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
-			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
-			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
-			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
-			{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
-		},
-		Linux: &specs.Linux{
-			MaskedPaths: []string{
-				"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-				"/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
-			},
-			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
-			Resources:     &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
-			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace},
-				{Type: specs.UTSNamespace}, {Type: specs.MountNamespace}, {Type: specs.CgroupNamespace},
-			},
-		},
-	}, nil
+	spec := basespec.New()
+	spec.Process = process
+	spec.Annotations = annotations(config)
+	// Engines give them to /proc, too.
+	spec.Mounts[0].Options = []string{"nosuid", "noexec", "nodev"}
+	return spec, nil
 }
 
 func newProcess(c v1.ImageConfig, rootfs string, args []string) (*specs.Process, error) {
@@ -83,7 +62,7 @@ func newProcess(c v1.ImageConfig, rootfs string, args []string) (*specs.Process,
 	}
 	env := slices.Clone(c.Env)
 	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
-		env = append(env, defaultPath)
+		env = append(env, basespec.DefaultPath)
 	}
 	given := capabilities
 	if u.UID != 0 {

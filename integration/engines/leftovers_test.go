@@ -33,11 +33,13 @@ func nothingLeft(t *testing.T) {
 	})
 }
 
-// inventoryOfEngines is what there is without containers. The first container makes
-// directories that stay.
+// inventoryOfEngines is what there is without containers. The first container of each
+// runtime makes directories that stay: libvirt's among them.
 func inventoryOfEngines(t *testing.T) inventory {
 	t.Helper()
-	host(t, "docker", "run", "--rm", "busybox", "true")
+	for _, runtime := range []string{"runc", "vmruntime"} {
+		host(t, "docker", "run", "--rm", "--runtime", runtime, "busybox", "true")
+	}
 	return takeInventory(t)
 }
 
