@@ -22,7 +22,12 @@ const bareShare = "QEMU, same share"
 var jobFile []byte
 
 // places are the directories of the container that fio works in.
-var places = []struct{ name, dir string }{{"rootfs", "/files"}, {"volume", "/volume"}}
+var places = []place{{"rootfs", "/files"}, {"volume", "/volume"}}
+
+type place struct{ name, dir string }
+
+// jobsName is the file of fio's jobs.
+const jobsName = "files.fio"
 
 // A fileJob is a section of files.fio and how its result is told.
 type fileJob struct{ name, section, unit string }
@@ -45,7 +50,7 @@ func measureFiles(ctx context.Context, l *lab) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.prepareFiles(); err != nil {
+	if err := l.prepareFiles(places, l.volume()); err != nil {
 		return nil, err
 	}
 	bare, err := l.bareFiles(ctx, warmly)
@@ -66,14 +71,14 @@ func measureFiles(ctx context.Context, l *lab) ([]Figure, error) {
 			if err != nil {
 				return nil, err
 			}
-			return parseFio(text)
+			return parseFio(text, places)
 		}})
 	}
 	return takeTurns(ctx, l.rounds, fileFigures(), contenders)
 }
 
 // fioCommand is bench/init's, too.
-var fioCommand = []string{"/usr/bin/fio", "--output-format=json", "/volume/files.fio"}
+var fioCommand = []string{"/usr/bin/fio", "--output-format=json", "/volume/" + jobsName}
 
 func fileFigures() []Figure {
 	var figures []Figure
@@ -88,10 +93,10 @@ func fileFigures() []Figure {
 	return figures
 }
 
-// prepareFiles makes the directories and puts fio's jobs into the volume.
-func (l *lab) prepareFiles() error {
+// prepareFiles makes the directories and puts fio's jobs in the places into dir.
+func (l *lab) prepareFiles(in []place, dir string) error {
 	var jobs strings.Builder
-	for _, place := range places {
+	for _, place := range in {
 		// In fio's files a section's name is one word.
 		fmt.Fprintln(&jobs, strings.NewReplacer("$PLACE", place.name, "$DIR", place.dir).Replace(string(jobFile)))
 		if err := os.MkdirAll(filepath.Join(l.rootfs(), place.dir), 0o755); err != nil {
@@ -99,12 +104,12 @@ func (l *lab) prepareFiles() error {
 		}
 	}
 	l.later(func() error {
-		return errors.Join(os.RemoveAll(filepath.Join(l.rootfs(), "files")), os.RemoveAll(l.volume()))
+		return errors.Join(os.RemoveAll(filepath.Join(l.rootfs(), "files")), os.RemoveAll(filepath.Join(l.rootfs(), jobsName)), os.RemoveAll(l.volume()))
 	})
-	if err := os.MkdirAll(l.volume(), 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(l.volume(), "files.fio"), []byte(jobs.String()), 0o644)
+	return os.WriteFile(filepath.Join(dir, jobsName), []byte(jobs.String()), 0o644)
 }
 
 // bareFiles is a bare machine, booted for each turn: a container has its own, too.
@@ -122,7 +127,7 @@ func (l *lab) bareFiles(ctx context.Context, p program) (contender, error) {
 		if err != nil {
 			return nil, err
 		}
-		return parseFio(text)
+		return parseFio(text, places)
 	}}, nil
 }
 
@@ -181,8 +186,8 @@ type fioDirection struct {
 	IOPS      float64 `json:"iops"`
 }
 
-// parseFio gives the values of fileFigures.
-func parseFio(text []byte) ([]float64, error) {
+// parseFio gives the values of each job in each of the places.
+func parseFio(text []byte, in []place) ([]float64, error) {
 	var result fioResult
 	if err := json.Unmarshal(text, &result); err != nil {
 		return nil, fmt.Errorf("fio: %w: %q", err, text[:min(len(text), 200)])
@@ -198,7 +203,7 @@ func parseFio(text []byte) ([]float64, error) {
 		}
 	}
 	var values []float64
-	for _, place := range places {
+	for _, place := range in {
 		for _, job := range fileJobs {
 			f, ok := found[place.name+"-"+job.section]
 			if !ok || f.IOs == 0 {

@@ -47,7 +47,7 @@ func TestParseFio(t *testing.T) {
 		}
 		return text
 	}
-	values, err := parseFio(encode())
+	values, err := parseFio(encode(), places)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,11 +58,11 @@ func TestParseFio(t *testing.T) {
 		t.Errorf("%d values for %d figures", len(values), len(figures))
 	}
 	jobs[3]["error"] = 5
-	if _, err := parseFio(encode()); err == nil {
+	if _, err := parseFio(encode(), places); err == nil {
 		t.Error("a job that failed counts")
 	}
 	jobs = jobs[:3]
-	if _, err := parseFio(encode()); err == nil {
+	if _, err := parseFio(encode(), places); err == nil {
 		t.Error("a job that is missing counts")
 	}
 }

@@ -44,6 +44,11 @@ from 1 to 10 and from 10 to 50 containers. The guest's RAM is part of QEMU's; th
 9p device with the same mount options.`,
 	},
 	{
+		name: "ways", title: "Ways", measure: measureWays, picture: ofPanels,
+		about: `The same container in every way that a machine can boot and reach its files: from the start of ` + "`run`" + ` of ` + "`true`" + ` to its exit; the
+proportional set size (PSS) of all processes of an idle one; and fio's jobs, as above, in the root filesystem.`,
+	},
+	{
 		name: "network", title: "Network", measure: measureNetwork, picture: ofValues,
 		about: `One TCP connection between the host and an iperf3 in the container, over a veth pair, three seconds each way. **QEMU, same tap**:
 a bare QEMU with the same kernel and virtio-net device whose only program is iperf3; its tap is in a network namespace, connected with the

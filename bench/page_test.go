@@ -85,7 +85,7 @@ func TestPublish(t *testing.T) {
 		switch k.picture {
 		case ofValues:
 			want = "vmruntime, MiB/s"
-		case ofStacks:
+		case ofStacks, ofPanels:
 			want = "raw copy"
 		}
 		if !strings.Contains(text, want) {

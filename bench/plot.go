@@ -25,6 +25,8 @@ const (
 	ofRatios
 	// ofStacks draws, for each figure, the medians of its series as one bar.
 	ofStacks
+	// ofPanels draws a chart for each figure, with a bar for each series.
+	ofPanels
 )
 
 // Sizes of pictures.
@@ -37,6 +39,9 @@ const (
 
 // draw writes the row's picture as SVG.
 func draw(r Row, kind picture, path string) error {
+	if kind == ofPanels {
+		return drawPanels(r, path)
+	}
 	p := plot.New()
 	var height vg.Length
 	var err error
@@ -59,9 +64,18 @@ func draw(r Row, kind picture, path string) error {
 
 // save keeps long names off the edge.
 func save(p *plot.Plot, height vg.Length, path string) error {
-	const edge = 0.3 * vg.Centimeter
 	canvas := vgsvg.New(width, height)
-	p.Draw(vgdraw.Crop(vgdraw.New(canvas), edge, -edge, edge, -edge))
+	p.Draw(inset(canvas))
+	return keep(canvas, path)
+}
+
+// inset is the canvas without its edge.
+func inset(canvas *vgsvg.Canvas) vgdraw.Canvas {
+	const edge = 0.3 * vg.Centimeter
+	return vgdraw.Crop(vgdraw.New(canvas), edge, -edge, edge, -edge)
+}
+
+func keep(canvas *vgsvg.Canvas, path string) error {
 	file, err := os.Create(path)
 	if err != nil {
 		return err

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A way is how a machine boots and reaches its files: a configuration of vmruntime.
+type way struct{ name, config string }
+
+var ways = []way{
+	{"9p, warm", `templates = "built"`},
+	{"9p, cold", `templates = "off"`},
+	{"virtiofs", `transport = "virtiofs"`},
+}
+
+// measureWays measures the same container in every way, and in runc: a start, the
+// memory of an idle one, and files in the root filesystem.
+func measureWays(ctx context.Context, l *lab) ([]Figure, error) {
+	figures := []Figure{{Name: "start", Unit: "s"}, {Name: "memory", Unit: "MiB"}}
+	for _, job := range fileJobs {
+		figures = append(figures, Figure{Name: job.name, Unit: job.unit})
+	}
+	if _, err := l.warm(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.prepareFiles(places[:1], l.rootfs()); err != nil {
+		return nil, err
+	}
+	w, err := l.newWorkload()
+	if err != nil {
+		return nil, err
+	}
+	var contenders []contender
+	for _, way := range ways {
+		p, err := l.configured(strings.Map(letters, way.name), way.config)
+		if err != nil {
+			return nil, err
+		}
+		contenders = append(contenders, w.contender(l, way.name, p))
+	}
+	contenders = append(contenders, w.contender(l, "runc", l.reference("runc")))
+	return takeTurns(ctx, l.rounds, figures, contenders)
+}
+
+// letters are what remains of a name in a path.
+func letters(r rune) rune {
+	if r == ' ' || r == ',' {
+		return -1
+	}
+	return r
+}
+
+// A workload are the bundles of what every way does.
+type workload struct{ start, idle, files string }
+
+func (l *lab) newWorkload() (w workload, err error) {
+	writable := func(s *specs.Spec) { s.Root.Readonly = false }
+	for _, of := range []struct {
+		to   *string
+		args []string
+	}{
+		{&w.start, []string{"true"}},
+		{&w.idle, []string{"sleep", "infinity"}},
+		{&w.files, []string{"/usr/bin/fio", "--output-format=json", "/" + jobsName}},
+	} {
+		if *of.to, err = l.bundle(of.args, writable); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+func (w workload) contender(l *lab, name string, p program) contender {
+	return contender{name, func(ctx context.Context) ([]float64, error) {
+		_, took, err := l.run(ctx, p, w.start)
+		if err != nil {
+			return nil, err
+		}
+		memory, err := l.memory(ctx, p, w.idle)
+		if err != nil {
+			return nil, err
+		}
+		text, _, err := l.run(ctx, p, w.files)
+		if err != nil {
+			return nil, err
+		}
+		files, err := parseFio(text, places[:1])
+		return append([]float64{took.Seconds(), memory}, files...), err
+	}}
+}
+
+// memory is the proportional set size in MiB of all processes of an idle container.
+func (l *lab) memory(ctx context.Context, p program, bundle string) (float64, error) {
+	c, err := l.start(ctx, p, bundle)
+	if err != nil {
+		return 0, err
+	}
+	total, err := pssOfTree(c.pid)
+	return total, errors.Join(err, c.discard())
+}
+
+// pssOfTree is that of a process and all that descend from it.
+func pssOfTree(pid int) (float64, error) {
+	total, err := pss(pid)
+	if err != nil {
+		return 0, err
+	}
+	tasks, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task/*/children"))
+	if err != nil {
+		return 0, err
+	}
+	for _, task := range tasks {
+		text, err := os.ReadFile(task)
+		if err != nil {
+			return 0, err
+		}
+		for _, child := range strings.Fields(string(text)) {
+			number, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, err
+			}
+			more, err := pssOfTree(number)
+			if err != nil {
+				return 0, err
+			}
+			total += more
+		}
+	}
+	return total, nil
+}
