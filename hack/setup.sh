@@ -36,6 +36,8 @@ catatonit                  podman run --init
 containernetworking-plugins networks of podman
 iptables                   engines publish ports with it
 cloud-init                 checks the seed against its schema
+erofs-utils                images of root filesystems, read-only
+e2fsprogs                  images of what containers write
 genisoimage                isoinfo, an independent reader of the seed ISO
 iperf3                     network throughput, in benchmarks
 redis-tools                redis-benchmark, against a redis in a container

@@ -131,7 +131,7 @@ func loadModules(dir string) ([]module, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tree.resolve(required, optional, onDemand)
+	return tree.resolve(wanted{required, optional, onDemand, layers})
 }
 
 // readAgent refuses what cannot run as the only program of a guest.

@@ -20,14 +20,17 @@ import (
 
 func TestWriteInitramfs(t *testing.T) {
 	var out bytes.Buffer
-	modules := []module{{file: "a.ko", body: []byte("A")}, {file: "b.ko", body: []byte("BB")}, {"c.ko", []byte("C"), true}}
+	modules := []module{
+		{"a.ko", []byte("A"), listOrder}, {"b.ko", []byte("BB"), listOrder},
+		{"c.ko", []byte("C"), listOnDemand}, {"d.ko", []byte("D"), listLayers},
+	}
 	if err := writeInitramfs(&out, []byte("agent"), modules); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"040755 dev ", "040755 proc ", "040755 sys ", "040755 run ", "040755 modules ",
-		"0100555 init agent", "0100444 modules/a.ko A", "0100444 modules/b.ko BB", "0100444 modules/c.ko C",
-		"0100444 modules/order a.ko\nb.ko\n", "0100444 modules/on-demand c.ko\n",
+		"0100555 init agent", "0100444 modules/a.ko A", "0100444 modules/b.ko BB", "0100444 modules/c.ko C", "0100444 modules/d.ko D",
+		"0100444 modules/order a.ko\nb.ko\n", "0100444 modules/on-demand c.ko\n", "0100444 modules/layers d.ko\n",
 	}
 	if diff := cmp.Diff(want, list(t, &out)); diff != "" {
 		t.Errorf("archive (-want +got):\n%s", diff)

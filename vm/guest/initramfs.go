@@ -20,17 +20,14 @@ func writeInitramfs(w io.Writer, agent []byte, modules []module) error {
 		a.add(dir, cpio.TypeDir|0o755, nil)
 	}
 	a.add("init", cpio.TypeReg|0o555, agent)
-	var order, onDemand strings.Builder
+	lists := map[string]*strings.Builder{listOrder: {}, listOnDemand: {}, listLayers: {}}
 	for _, m := range modules {
 		a.add(path.Join("modules", m.file), cpio.TypeReg|0o444, m.body)
-		list := &order
-		if m.onDemand {
-			list = &onDemand
-		}
-		fmt.Fprintln(list, m.file)
+		fmt.Fprintln(lists[m.list], m.file)
 	}
-	a.add("modules/order", cpio.TypeReg|0o444, []byte(order.String()))
-	a.add("modules/on-demand", cpio.TypeReg|0o444, []byte(onDemand.String()))
+	for _, name := range []string{listOrder, listOnDemand, listLayers} {
+		a.add("modules/"+name, cpio.TypeReg|0o444, []byte(lists[name].String()))
+	}
 	if a.err == nil {
 		a.err = archive.Close()
 	}

@@ -27,14 +27,24 @@ var (
 	// onDemand are optional, and loaded where the seed or a container's device asks
 	// for them.
 	onDemand = []string{"virtiofs", "fuse", "tun"}
+	// layers are optional, and loaded for a container whose root is on disks. ext4
+	// and erofs ask the kernel for a crc32c by name.
+	layers = []string{"crc32c_intel", "crc32c_generic", "erofs", "ext4", "overlay"}
+)
+
+// The lists of the initramfs: those that load at boot, and those that are asked for.
+const (
+	listOrder    = "order"
+	listOnDemand = "on-demand"
+	listLayers   = "layers"
 )
 
 // module is a kernel module as the guest loads it: unpacked.
 type module struct {
 	file string // NAME.ko
 	body []byte
-	// onDemand is one that does not load at boot.
-	onDemand bool
+	// list is the one that it is in.
+	list string
 }
 
 // tree is the modules directory of one kernel release. Dependencies are read
@@ -72,23 +82,32 @@ func moduleName(path string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// resolve gives the wanted modules and all that they need, dependencies first.
-func (t tree) resolve(required, optional, onDemand []string) ([]module, error) {
+// wanted are the names of modules by the list that loads them. Those of listOrder
+// may be missing only if they are optional.
+type wanted struct{ required, optional, onDemand, layers []string }
+
+// resolve gives the wanted modules and all that they need, dependencies first. What
+// several lists need is in the first of them; those of onDemand and layers, which may
+// load without each other, have nothing in common.
+func (t tree) resolve(w wanted) ([]module, error) {
 	r := resolver{tree: t, seen: map[string]bool{}}
-	for _, name := range required {
+	for _, name := range w.required {
 		if err := r.add(name); err != nil {
 			return nil, err
 		}
 	}
-	if err := r.addFound(optional); err != nil {
-		return nil, err
-	}
-	boot := len(r.order)
-	if err := r.addFound(onDemand); err != nil {
-		return nil, err
-	}
-	for i := range r.order[boot:] {
-		r.order[boot+i].onDemand = true
+	for _, l := range []struct {
+		name  string
+		names []string
+	}{{listOrder, w.optional}, {listOnDemand, w.onDemand}, {listLayers, w.layers}} {
+		if err := r.addFound(l.names); err != nil {
+			return nil, err
+		}
+		for i := range r.order {
+			if r.order[i].list == "" {
+				r.order[i].list = l.name
+			}
+		}
 	}
 	return r.order, nil
 }

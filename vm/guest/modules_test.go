@@ -57,24 +57,32 @@ func TestResolveModules(t *testing.T) {
 		"drivers/net/unrelated/wifi.ko":  "mac80211",
 		"fs/fuse/virtiofs.ko":            "fuse,virtio",
 		"fs/fuse/fuse.ko":                "",
+		"fs/ext4/ext4.ko":                "mbcache",
+		"fs/mbcache.ko":                  "",
 		"drivers/net/virtio_net.ko.part": "",
 	}, "kernel/fs/netfs/netfs.ko\nkernel/fs/isofs/isofs.ko\n")
-	modules, err := tree.resolve([]string{"9p", "9pnet_virtio", "isofs"}, []string{"overlay", "virtio_rng"}, []string{"virtiofs"})
+	modules, err := tree.resolve(wanted{
+		required: []string{"9p", "9pnet_virtio", "isofs"}, optional: []string{"overlay", "virtio_rng"},
+		onDemand: []string{"virtiofs"}, layers: []string{"crc32c_generic", "ext4", "virtio_rng"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, m := range modules {
 		name := m.file
-		if m.onDemand {
-			name = "later " + name
+		if m.list != listOrder {
+			name = m.list + " " + name
 		}
 		got = append(got, name)
 		if !strings.HasPrefix(string(m.body), elf.ELFMAG) {
 			t.Errorf("%s is not unpacked", m.file)
 		}
 	}
-	want := []string{"9pnet.ko", "9p.ko", "virtio-ring.ko", "virtio.ko", "9pnet_virtio.ko", "virtio-rng.ko", "later fuse.ko", "later virtiofs.ko"}
+	want := []string{
+		"9pnet.ko", "9p.ko", "virtio-ring.ko", "virtio.ko", "9pnet_virtio.ko", "virtio-rng.ko", "on-demand fuse.ko", "on-demand virtiofs.ko",
+		"layers mbcache.ko", "layers ext4.ko",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("load order (-want +got):\n%s", diff)
 	}
@@ -100,14 +108,14 @@ func TestUnsigned(t *testing.T) {
 
 func TestResolveModulesRefuses(t *testing.T) {
 	tree := makeTree(t, map[string]string{"9p.ko": "9pnet"}, "")
-	_, err := tree.resolve([]string{"9p"}, nil, nil)
+	_, err := tree.resolve(wanted{required: []string{"9p"}})
 	if !errors.Is(err, fs.ErrNotExist) || err.Error() != "kernel module 9pnet: file does not exist, needed by 9p" {
 		t.Errorf("error is %v", err)
 	}
 	if err := os.WriteFile(tree.files["9p"], []byte("\x1f\x8bgarbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tree.resolve(nil, []string{"9p"}, nil); err == nil {
+	if _, err := tree.resolve(wanted{optional: []string{"9p"}}); err == nil {
 		t.Error("a broken module is not an optional one")
 	}
 	if _, err := openTree(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
