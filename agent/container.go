@@ -135,6 +135,9 @@ func (c *container) create() error {
 }
 
 func (c *container) launchInit() error {
+	if err := mountLayers(c.config); err != nil {
+		return err
+	}
 	numbered, err := withDisks(c.config)
 	if err != nil {
 		return err

@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// modulesDir holds the initramfs's modules and two files, each of which names one
+// modulesDir holds the initramfs's modules and three files, each of which names one
 // of them per line, dependencies first: "order" those that load at boot,
-// "on-demand" those that the seed, or a container's device, has to ask for.
+// "on-demand" those that the seed, or a container's device, has to ask for, "layers"
+// those for a root on disks.
 const modulesDir = "/modules"
 
 // nicModules are those of the NICs, dependencies first.

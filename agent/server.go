@@ -184,21 +184,22 @@ func (a *agent) wait(t protocol.Target) (protocol.Response, error) {
 	p.outputs.Wait()
 	if t.Process == "" {
 		// The host may end the VM as soon as it knows.
-		syncShare()
+		syncFiles(protocol.ShareDir)
+		syncUpper(c.config)
 	}
 	c.forget(t.Process)
 	oom := t.Process == "" && p.code == 128+int(unix.SIGKILL) && c.lostToOOM() > 0
 	return protocol.Response{Exit: &protocol.Exit{Code: p.code, OOM: oom}}, nil
 }
 
-// syncShare writes back what the guest's cache holds of the share.
-func syncShare() {
-	share, err := os.Open(protocol.ShareDir)
+// syncFiles writes back what the guest's cache holds of the file system at path.
+func syncFiles(path string) {
+	dir, err := os.Open(path)
 	if err != nil {
 		return
 	}
-	defer share.Close()
-	_ = unix.Syncfs(int(share.Fd()))
+	defer dir.Close()
+	_ = unix.Syncfs(int(dir.Fd()))
 }
 
 func (a *agent) signal(s protocol.Signal) error {

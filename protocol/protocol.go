@@ -57,6 +57,9 @@ type Container struct {
 	Spec *specs.Spec `json:"spec"`
 	// Disks are block devices of the host, in the order of [DiskSerial].
 	Disks []Disk `json:"disks,omitempty"`
+	// Layers are what the root is made of where it is not on the share. The root is
+	// then at [LayeredRoot].
+	Layers *Layers `json:"layers,omitempty"`
 	// Seccomp is the compiled filter: an array of struct sock_filter
 	// (8 bytes each, host byte order), empty for none.
 	Seccomp []byte `json:"seccomp,omitempty"`
