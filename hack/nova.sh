@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The Nova driver: hack/nova.sh setup | lint | test | functional
+# The Nova driver: hack/nova.sh setup | lint | test | functional | live [TEST...]
 #
 #   setup       installs Debian's Nova, for the tests with it, and linters (as root, 60 MB)
 #   lint        mypy and flake8, or ruff where there is one
 #   test        the tests of modules and Nova's contract; without Nova what needs it is skipped
 #   functional  Nova's services in one process, with the driver (some minutes)
+#   live        a whole OpenStack and real machines (as root, in namespaces of its own; hack/openstack.sh
+#               setup and make build guest come first), all tests or those that are named
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=hack/lib.sh
@@ -55,10 +57,44 @@ run_functional() {
 	(cd nova && "$python" -W ignore -m unittest -v tests.functional </dev/null)
 }
 
+# run_live has no host around: another OpenStack, its bridges and namespaces, or
+# vmruntime's other containers are not seen from here, and end with it in any case.
+run_live() {
+	[ "$(id -u)" = 0 ] || die "run it as root: containers need it"
+	exec unshare --mount --propagation private --pid --fork --kill-child --ipc --net \
+		"$BASH" -euo pipefail -c "$(declare -f alone live say die); alone; live \"\$@\"" "$0" "$@"
+}
+
+# alone sees the processes, links and runtime state of its own namespaces only.
+alone() {
+	mount -t proc proc /proc
+	local cgroups
+	cgroups=$(mktemp -d)
+	mount --rbind /sys/fs/cgroup "$cgroups"
+	mount -t sysfs sysfs /sys
+	mount --rbind "$cgroups" /sys/fs/cgroup
+	umount -R "$cgroups"
+	rmdir "$cgroups"
+	mount -t tmpfs -o mode=755 tmpfs /run
+	mkdir -m 1777 /run/lock
+	ip link set lo up
+}
+
+live() {
+	export NOVA_DIR
+	NOVA_DIR=$(mktemp -d)/openstack
+	trap 'NOVA_KEEP_LOGS=build/nova hack/openstack.sh down; rmdir "${NOVA_DIR%/*}"' EXIT
+	hack/openstack.sh up
+	# shellcheck disable=SC1091
+	. "$NOVA_DIR/openrc"
+	(cd nova && /usr/bin/python3 -W ignore -m unittest -v "${@:-tests.live}" </dev/null)
+}
+
 case ${1-} in
 setup) setup ;;
 lint) lint ;;
 test) run_tests ;;
 functional) run_functional ;;
-*) die "usage: hack/nova.sh setup | lint | test | functional" ;;
+live) run_live "${@:2}" ;;
+*) die "usage: hack/nova.sh setup | lint | test | functional | live [TEST...]" ;;
 esac

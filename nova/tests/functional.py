@@ -163,9 +163,13 @@ class FunctionalTest(integrated_helpers.ProviderUsageBaseTestCase):
         self.restart_compute_service(self.compute)
         self.assertEqual(list(self.driver._runtime.statuses().items()), [(server["id"], "running")])
 
-    def test_images_that_nothing_is_made_of_are_forgotten(self):
+    def test_images_that_nothing_has_been_made_of_for_a_while_are_forgotten(self):
         other = self.image_of("docker")
         self.create()
         self.driver.cache_image(mock.Mock(auth_token="t"), other)
+        # Nobody can have used yet what was fetched ahead.
+        self.driver.manage_image_cache(None, [])
+        self.assertEqual(self.host.calls("image remove"), [])
+        self.flags(remove_unused_original_minimum_age_seconds=0, group="image_cache")
         self.driver.manage_image_cache(None, [])
         self.assertEqual(self.host.calls("image remove"), [["image", "remove", "glance-" + other]])

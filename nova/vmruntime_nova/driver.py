@@ -1,5 +1,6 @@
 """The compute driver: what Nova asks for, in terms of the runtime, the store and the network."""
 
+import re
 import shlex
 import shutil
 import sys
@@ -64,6 +65,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
         self._store = store.Store(Path(CONF.instances_path))
         self._images = glance.API()
         self._stop = threading.Event()
+        self._unused: dict[str, float] = {}
 
     # The host.
 
@@ -450,14 +452,18 @@ class VMRuntimeDriver(driver.ComputeDriver):
             shutil.rmtree(directory.path)
 
     def manage_image_cache(self, context: Any, all_instances: Any) -> None:
-        """Forgets images that no instance here is made of, and layers that nothing has used for a while."""
+        """Forgets images that no instance here has been made of for a while, and what layers nothing else needs."""
         if not CONF.image_cache.remove_unused_base_images:
             return
         used = {d.record().image for d in self._store.directories()}
-        for name in self._runtime.images():
-            if name.startswith(_image_name("")) and name not in used:
+        unused = {n for n in self._runtime.images() if n.startswith(_image_name("")) and n not in used}
+        now, age = time.monotonic(), CONF.image_cache.remove_unused_original_minimum_age_seconds
+        # From when on nobody was seen to use an image: one that was fetched ahead waits for its first instance.
+        self._unused = {name: self._unused.get(name, now) for name in unused}
+        for name, since in self._unused.items():
+            if now - since >= age:
                 self._runtime.remove_image(name)
-        self._runtime.collect_images(CONF.image_cache.remove_unused_original_minimum_age_seconds)
+        self._runtime.collect_images(age)
 
     # Events.
 
@@ -549,6 +555,18 @@ def _binds(directory: store.Directory) -> list[spec.Bind]:
     return [spec.Bind(str(source), destination) for source, destination in places.items() if source.exists()]
 
 
+# What Nova keeps of a fault, 255 characters, less what it puts before the reason.
+FAULT_SIZE = 190
+
+
+def _for_fault(error: RuntimeFailed) -> str:
+    """The runtime's sentence as it fits into a fault: the cause is at its end, names that the user knows before it."""
+    reason = re.sub(r"^image glance-\S+ from \S+: ", "", error.reason)
+    reason = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", reason)
+    text = f"{error.command}: {reason}"
+    return text if len(text) <= FAULT_SIZE else f"{error.command}: ...{reason[len(text) + 3 - FAULT_SIZE :]}"
+
+
 def _abort(instance: Any, reason: str) -> exception.BuildAbortException:
     """Ends a build for good, and shows the reason to its user; anything else is tried on another host."""
     return exception.BuildAbortException(instance_uuid=instance.uuid, reason=reason)
@@ -562,7 +580,8 @@ def _reraised_for_nova(instance: Any, error: Exception) -> Iterator[None]:
     except Exception:
         LOG.exception("undoing the failed build of instance %s failed; deleting it does so again", instance.uuid)
     if isinstance(error, RuntimeFailed):
-        raise _abort(instance, str(error)) from error
+        LOG.error("instance %s: %s", instance.uuid, error)
+        raise _abort(instance, _for_fault(error)) from error
     raise error
 
 
