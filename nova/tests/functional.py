@@ -108,6 +108,15 @@ class FunctionalTest(integrated_helpers.ProviderUsageBaseTestCase):
             self.assertEqual(self.host.leftovers(), [], command)
             (self.host.root / f"{command}.fail").unlink()
 
+    def test_a_fault_has_its_cause_where_nova_cuts_it(self):
+        digest = "5597d26d7403efac3863460" + "0" * 41
+        url = f"http://glance/v2/images/{self.image}/file"
+        self.host.fail("image-pull", f"image glance-{self.image} from {url}: layer sha256:{digest}: no such luck")
+        server = self.create("ERROR")
+        self.assertIn("aborted: image pull: layer sha256:5597d26d7403: no such luck", server["fault"]["message"])
+        self.host.fail("image-pull", "x" * 300 + ": no such luck")
+        self.assertTrue(self.create("ERROR")["fault"]["message"].endswith("xxx: no such luck"))
+
     def test_one_that_ends_by_itself(self):
         server = self.create()
         state = self.host.root / "fake.json"
