@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=hack/lib.sh
 . hack/lib.sh
 
-servers=(nginx-light redis-server postgresql-15 python3-minimal)
+servers=(nginx-light redis-server postgresql-15 python3-minimal sqlite3 inotify-tools)
 # One with dependencies, with a large file to map and with triggers; and one with
 # alternatives.
 further=(file libmagic1 libmagic-mgc less)

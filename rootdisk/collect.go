@@ -16,10 +16,10 @@ import (
 
 // Freed is what Collect has removed.
 type Freed struct {
-	Images int `json:"rootImages"`
-	Uppers int `json:"rootUppers"`
+	Images int `json:"images"`
+	Uppers int `json:"uppers"`
 	// Bytes are those that they took on the disk.
-	Bytes int64 `json:"rootBytes"`
+	Bytes int64 `json:"bytes"`
 }
 
 // Collect removes the disks whose root file systems are gone, and what was left half

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/vmruntime/vmruntime/rootdisk"
 	"github.com/vmruntime/vmruntime/vm"
 )
 
@@ -36,6 +37,9 @@ type Bundle struct {
 	OwnSources map[int]string
 	// Disks are the host's block devices, by their index in Spec.Linux.Devices.
 	Disks map[int]vm.Disk
+	// Layers are the disks that the root file system is read from; without them the
+	// guest sees it through the share.
+	Layers rootdisk.Disks
 }
 
 // LoadBundle reads the bundle in dir. Its errors name the field and what it

@@ -41,6 +41,12 @@ type Config struct {
 	Virtiofsd string `toml:"virtiofsd"`
 	// Agent is the vmagent that guests without one of their own run.
 	Agent string `toml:"agent"`
+	// Rootfs is how guests reach the root file system where an annotation does not
+	// say so: share or block. RootfsSize is how large a disk for a container's writes
+	// is, such as 10GiB, RootfsStore the directory of the disks.
+	Rootfs      string `toml:"rootfs"`
+	RootfsSize  string `toml:"rootfs_size"`
+	RootfsStore string `toml:"rootfs_store"`
 	// ImageStore is the directory of the images, ImageLimit how large the files of
 	// one may be together, such as 8GiB.
 	ImageStore string `toml:"image_store"`
@@ -61,6 +67,9 @@ func LoadConfig(path, exe string) (Config, error) {
 		Emulator:    guest.DefaultEmulator(exe),
 		Virtiofsd:   guest.DefaultVirtiofsd(exe),
 		Agent:       guest.DefaultAgent(exe),
+		Rootfs:      rootfsShare,
+		RootfsSize:  "10GiB",
+		RootfsStore: "/var/lib/vmruntime/rootfs",
 		ImageStore:  "/var/lib/vmruntime/images",
 		ImageLimit:  "8GiB",
 	}
@@ -93,15 +102,23 @@ func (c Config) check() error {
 		return fmt.Errorf(`templates must be %q, %q or %q, not %q`, templatesAuto, templatesBuilt, templatesOff, c.Templates)
 	case c.Transport != vm.NineP && c.Transport != vm.Virtiofs:
 		return fmt.Errorf("transport must be %q or %q, not %q", vm.NineP, vm.Virtiofs, c.Transport)
+	case c.Rootfs != rootfsShare && c.Rootfs != rootfsBlock:
+		return fmt.Errorf("rootfs must be %q or %q, not %q", rootfsShare, rootfsBlock, c.Rootfs)
 	case c.Memory < minMemory>>20:
 		return fmt.Errorf("memory must be at least %d MiB, not %d", minMemory>>20, c.Memory)
 	case c.VCPUs < 1:
 		return errors.New("vcpus must be at least 1")
 	}
-	for key, path := range map[string]string{"guest": c.Guest, "emulator": c.Emulator, "virtiofsd": c.Virtiofsd, "agent": c.Agent, "image_store": c.ImageStore} {
+	for key, path := range map[string]string{"guest": c.Guest, "emulator": c.Emulator, "virtiofsd": c.Virtiofsd, "agent": c.Agent, "image_store": c.ImageStore, "rootfs_store": c.RootfsStore} {
 		if !filepath.IsAbs(path) {
 			return fmt.Errorf("%s: %q must be absolute", key, path)
 		}
+	}
+	if _, err := diskSize(c.RootfsSize); err != nil {
+		return fmt.Errorf("rootfs_size: %w", err)
+	}
+	if _, err := byteSize(c.ImageLimit); err != nil {
+		return fmt.Errorf("image_limit: %w", err)
 	}
 	return nil
 }

@@ -96,6 +96,11 @@ type made struct {
 
 // make does what create and run have in common.
 func (r Runtime) make(ctx context.Context, id string, b Bundle, stdio *stdio) (*made, error) {
+	b, release, err := r.layered(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	plan, err := r.plan(ctx, id, b)
 	if err != nil {
 		return nil, err

@@ -90,6 +90,7 @@ func (r Runtime) destroy(ctx context.Context, dir *stateDir, rec record) error {
 		return fmt.Errorf("state of container %s: %w", rec.ID, err)
 	}
 	rec.runPoststop(ctx)
+	r.collectDisks(ctx)
 	return nil
 }
 

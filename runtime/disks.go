@@ -16,6 +16,9 @@ import (
 	"github.com/vmruntime/vmruntime/vm"
 )
 
+// maxDevices leaves two slots to the root file system.
+const maxDevices = vm.MaxDisks - 2
+
 // findDisks finds the host's block devices that the container is given, by their
 // index in linux.devices. A privileged container is given all of them, and none: it
 // has not asked for any.
@@ -34,8 +37,8 @@ func findDisks(linux *specs.Linux) (map[int]vm.Disk, error) {
 		}
 		disks[i] = disk
 	}
-	if len(disks) > vm.MaxDisks {
-		return nil, fmt.Errorf("linux.devices: %d are block devices, and a VM has slots for %d: remove --device", len(disks), vm.MaxDisks)
+	if len(disks) > maxDevices {
+		return nil, fmt.Errorf("linux.devices: %d are block devices, and a VM has slots for %d: remove --device", len(disks), maxDevices)
 	}
 	return disks, nil
 }
@@ -123,10 +126,11 @@ func machineDisks(b Bundle) []vm.Disk {
 	var disks []vm.Disk
 	for i := range b.Spec.Linux.Devices {
 		if disk, ok := b.Disks[i]; ok {
+			disk.Serial = protocol.DiskSerial(len(disks))
 			disks = append(disks, disk)
 		}
 	}
-	return disks
+	return append(disks, layerDisks(b.Layers)...)
 }
 
 // insideRules are the devices cgroup's without those of disks: in the guest their

@@ -48,7 +48,9 @@ func TestTranslateDisks(t *testing.T) {
 		}},
 		Disks: map[int]vm.Disk{0: {Path: "/dev/sdb"}, 2: {Path: "/dev/sdc", ReadOnly: true}},
 	}
-	if diff := cmp.Diff([]vm.Disk{{Path: "/dev/sdb"}, {Path: "/dev/sdc", ReadOnly: true}}, machineDisks(b)); diff != "" {
+	if diff := cmp.Diff([]vm.Disk{
+		{Path: "/dev/sdb", Serial: "vmruntime-disk-0"}, {Path: "/dev/sdc", Serial: "vmruntime-disk-1", ReadOnly: true},
+	}, machineDisks(b)); diff != "" {
 		t.Errorf("the machine's (-want +got)\n%s", diff)
 	}
 	if diff := cmp.Diff([]protocol.Disk{{Path: "/dev/first", Access: "rwm"}, {Path: "/dev/second", Access: "r"}}, insideDisks(b)); diff != "" {

@@ -16,6 +16,8 @@ import (
 // shares are the files and directories of the host that a container sees.
 type shares struct {
 	rootfs vm.Share
+	// layered says that the guest does not see the root file system here.
+	layered bool
 	// mounts are the sources of the bind mounts, by their index in Spec.Mounts.
 	mounts map[int]vm.Share
 	agent  vm.Share
@@ -27,9 +29,10 @@ func newShares(b Bundle, c Config, name string) shares {
 	s := shares{
 		// Mount points that the image lacks are made in it: it is read-only
 		// for the container at most.
-		rootfs: vm.Share{Source: b.Rootfs, Target: path.Join(name, "rootfs"), Recursive: true},
-		mounts: map[int]vm.Share{},
-		agent:  vm.Share{Source: c.Agent, Target: protocol.AgentFile, ReadOnly: true},
+		rootfs:  vm.Share{Source: b.Rootfs, Target: path.Join(name, "rootfs"), Recursive: true},
+		layered: b.Layers.Lower != "",
+		mounts:  map[int]vm.Share{},
+		agent:   vm.Share{Source: c.Agent, Target: protocol.AgentFile, ReadOnly: true},
 	}
 	for i, source := range b.Sources {
 		m := b.Spec.Mounts[i]
@@ -45,7 +48,10 @@ func newShares(b Bundle, c Config, name string) shares {
 
 // list is in the order of the mounts.
 func (s shares) list() []vm.Share {
-	list := []vm.Share{s.rootfs}
+	var list []vm.Share
+	if !s.layered {
+		list = append(list, s.rootfs)
+	}
 	for _, i := range slices.Sorted(maps.Keys(s.mounts)) {
 		list = append(list, s.mounts[i])
 	}

@@ -142,6 +142,10 @@ func translateContainer(id string, b Bundle, shares shares) (protocol.Container,
 	spec.Hooks = insideHooks(b.Spec.Hooks)
 	spec.Solaris, spec.Windows, spec.ZOS, spec.FreeBSD = nil, nil, nil, nil
 	spec.Root = &specs.Root{Path: inside(shares.rootfs), Readonly: b.Spec.Root.Readonly}
+	layers := insideLayers(b.Layers)
+	if layers != nil {
+		spec.Root.Path = protocol.LayeredRoot(id)
+	}
 	spec.Mounts = slices.Clone(b.Spec.Mounts)
 	for i, share := range shares.mounts {
 		spec.Mounts[i].Source = inside(share)
@@ -157,7 +161,7 @@ func translateContainer(id string, b Bundle, shares shares) (protocol.Container,
 	spec.Process = &process
 	spec.Linux = insideLinux(b)
 
-	container := protocol.Container{ID: id, Bundle: b.Dir, Spec: &spec, Disks: insideDisks(b)}
+	container := protocol.Container{ID: id, Bundle: b.Dir, Spec: &spec, Disks: insideDisks(b), Layers: layers}
 	if seccomp := b.Spec.Linux.Seccomp; seccomp != nil {
 		var err error
 		if container.Seccomp, container.SeccompFlags, err = compileSeccomp(seccomp); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/vmruntime/vmruntime/rootdisk"
 	"github.com/vmruntime/vmruntime/vm"
 	"github.com/vmruntime/vmruntime/vm/guest"
 )
@@ -77,6 +78,9 @@ func goldenBundle(t *testing.T, path string) Bundle {
 		if isBind(m) {
 			b.Sources[i] = b.path(m.Source)
 		}
+	}
+	if b.Spec.Annotations[rootfsAnnotation] == rootfsBlock {
+		b.Layers = rootdisk.Disks{Lower: "/disks/images/1.erofs", Upper: "/disks/uppers/2.ext4"}
 	}
 	return b
 }

@@ -57,9 +57,22 @@ func (l leader) enter(plan Plan) (views []view, err error) {
 		if views, err = openViews(plan); err != nil {
 			return err
 		}
-		return pivot(plan.Rootfs)
+		if err := pivot(plan.Rootfs); err != nil {
+			return err
+		}
+		return plan.protectRoot()
 	})
 	return views, err
+}
+
+// protectRoot keeps what engines copy through the shim's pid from getting lost: what
+// is written to a root file system whose guest has disks of it, the guest does not see.
+func (p Plan) protectRoot() error {
+	if p.Container.Layers == nil {
+		return nil
+	}
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	return os.NewSyscallError("mount_setattr", unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, attr))
 }
 
 // show mounts the views in the leader's root. The guest has made the mount points, and

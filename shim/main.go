@@ -101,6 +101,9 @@ func create(ctx context.Context, build string, d Driver, plan Plan, stdio Stdio,
 // writes the seed.
 func prepare(ctx context.Context, plan Plan, lead leader) (views []view, err error) {
 	defer trace.Begin(ctx, "mount the shares, write the seed")()
+	if err := holdDisks(plan.Machine.Disks); err != nil {
+		return nil, err
+	}
 	if err := occupyNetns(plan); err != nil {
 		return nil, err
 	}

@@ -71,8 +71,7 @@ type Config struct {
 	// there already.
 	Taps     []string `json:"taps,omitempty"`
 	TapsMade bool     `json:"tapsMade,omitempty"`
-	// Disks are block devices of the host that the guest gets; such a machine is
-	// no clone.
+	// Disks are those that the guest gets; such a machine is no clone.
 	Disks []Disk `json:"disks,omitempty"`
 	// Share is the directory that the guest sees.
 	Share string `json:"share"`
@@ -101,10 +100,14 @@ type Metadata struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// A Disk is a block device of the host.
+// A Disk is a block device of the host, or a file.
 type Disk struct {
-	Path     string `json:"path"`
+	Path string `json:"path"`
+	// Serial is the serial number by which the guest finds it.
+	Serial   string `json:"serial"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
+	// File says that Path is a raw image.
+	File bool `json:"file,omitempty"`
 }
 
 // MaxDisks is how many disks a machine has slots for.

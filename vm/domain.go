@@ -203,17 +203,15 @@ func seedDevice(path string) libvirtxml.DomainDisk {
 	}
 }
 
-// disks go past the host's page cache: the host may look at what the guest has
-// written.
 func disks(list []Disk) []libvirtxml.DomainDisk {
 	var devices []libvirtxml.DomainDisk
 	for i, d := range list {
 		device := libvirtxml.DomainDisk{
 			Device:  "disk",
-			Driver:  &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw", Cache: "none"},
-			Source:  &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: d.Path}},
+			Driver:  diskDriver(d),
+			Source:  diskSource(d),
 			Target:  &libvirtxml.DomainDiskTarget{Dev: fmt.Sprintf("vd%c", 'b'+i), Bus: "virtio"},
-			Serial:  protocol.DiskSerial(i),
+			Serial:  d.Serial,
 			Address: slot(slotDisk + uint(i)),
 		}
 		if d.ReadOnly {
@@ -222,6 +220,27 @@ func disks(list []Disk) []libvirtxml.DomainDisk {
 		devices = append(devices, device)
 	}
 	return devices
+}
+
+// diskDriver goes past the host's page cache to devices: the host may look at what the
+// guest has written. Files are only QEMU's: machines of one image have its pages once,
+// and what the guest discards the file need not hold.
+func diskDriver(d Disk) *libvirtxml.DomainDiskDriver {
+	driver := &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw", Cache: "none"}
+	if d.File {
+		driver.Cache = "writeback"
+	}
+	if d.File && !d.ReadOnly {
+		driver.Discard = "unmap"
+	}
+	return driver
+}
+
+func diskSource(d Disk) *libvirtxml.DomainDiskSource {
+	if d.File {
+		return &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: d.Path}}
+	}
+	return &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: d.Path}}
 }
 
 // agentChannel lets QEMU connect to a listening shim, so that the host's end is

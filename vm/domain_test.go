@@ -60,7 +60,13 @@ func TestDomainXML(t *testing.T) {
 		"virtiofs": func(c *Config) {
 			c.Transport, c.ShareSocket = Virtiofs, "/run/vmruntime-vm/0123456789ab/share.sock"
 		},
-		"disks":      func(c *Config) { c.Disks = []Disk{{Path: "/dev/sdb"}, {Path: "/dev/sdc", ReadOnly: true}} },
+		"disks":      func(c *Config) {
+			c.Disks = []Disk{
+				{Path: "/dev/sdb", Serial: "vmruntime-disk-0"}, {Path: "/dev/sdc", Serial: "vmruntime-disk-1", ReadOnly: true},
+				{Path: "/disks/lower.erofs", Serial: "vmruntime-lower-0", ReadOnly: true, File: true},
+				{Path: "/disks/upper.ext4", Serial: "vmruntime-upper", File: true},
+			}
+		},
 		"odd-memory": func(c *Config) { c.Memory = 200<<20 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/vmruntime/vmruntime/image"
+	"github.com/vmruntime/vmruntime/rootdisk"
 	"github.com/vmruntime/vmruntime/runtime"
 )
 
@@ -70,11 +71,27 @@ func imageCollectCommand() *cli.Command {
 		Name:  "gc",
 		Usage: "remove images and layers that nobody names or mounts, and what was left half done",
 		Flags: []cli.Flag{&cli.DurationFlag{Name: "older-than", Usage: "keep what is younger than `DURATION`, such as 24h"}},
-		Action: withStore(0, 0, func(ctx context.Context, c *cli.Command, s *image.Store) error {
-			freed, err := s.Collect(ctx, c.Duration("older-than"))
-			return errors.Join(printJSON(c, freed), err)
-		}),
+		Action: withStore(0, 0, collectImages),
 	}
+}
+
+// A collected tells what gc has removed.
+type collected struct {
+	image.Freed
+	// Disks are of root file systems that are gone.
+	Disks rootdisk.Freed `json:"disks"`
+}
+
+func collectImages(ctx context.Context, c *cli.Command, s *image.Store) error {
+	r, err := configured(c)
+	if err != nil {
+		return err
+	}
+	var freed collected
+	var failed [2]error
+	freed.Freed, failed[0] = s.Collect(ctx, c.Duration("older-than"))
+	freed.Disks, failed[1] = rootdisk.Open(r.Config.RootfsStore).Collect(ctx)
+	return errors.Join(printJSON(c, freed), failed[0], failed[1])
 }
 
 func imageCommitCommand() *cli.Command {
