@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,7 +20,12 @@ var ways = []way{
 	{"9p, warm", `templates = "built"`},
 	{"9p, cold", `templates = "off"`},
 	{"virtiofs", `transport = "virtiofs"`},
+	{onDisks, `rootfs = "block"`},
 }
+
+// onDisks is the way with a root filesystem of its own: a disk is made of what is
+// there, and others write to theirs.
+const onDisks = "block"
 
 // measureWays measures the same container in every way, and in runc: a start, the
 // memory of an idle one, and files in the root filesystem.
@@ -33,7 +40,7 @@ func measureWays(ctx context.Context, l *lab) ([]Figure, error) {
 	if err := l.prepareFiles(places[:1], l.rootfs()); err != nil {
 		return nil, err
 	}
-	w, err := l.newWorkload()
+	w, err := l.newWorkload(l.rootfs())
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +50,15 @@ func measureWays(ctx context.Context, l *lab) ([]Figure, error) {
 		if err != nil {
 			return nil, err
 		}
-		contenders = append(contenders, w.contender(l, way.name, p))
+		if way.name != onDisks {
+			contenders = append(contenders, w.contender(l, way.name, p))
+			continue
+		}
+		disks, err := l.diskWorkload(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		contenders = append(contenders, disks.contender(l, way.name, p))
 	}
 	contenders = append(contenders, w.contender(l, "runc", l.reference("runc")))
 	return takeTurns(ctx, l.rounds, figures, contenders)
@@ -60,8 +75,8 @@ func letters(r rune) rune {
 // A workload are the bundles of what every way does.
 type workload struct{ start, idle, files string }
 
-func (l *lab) newWorkload() (w workload, err error) {
-	writable := func(s *specs.Spec) { s.Root.Readonly = false }
+func (l *lab) newWorkload(root string) (w workload, err error) {
+	writable := func(s *specs.Spec) { s.Root.Path, s.Root.Readonly = root, false }
 	for _, of := range []struct {
 		to   *string
 		args []string
@@ -75,6 +90,32 @@ func (l *lab) newWorkload() (w workload, err error) {
 		}
 	}
 	return w, nil
+}
+
+// diskWorkload is that of a copy of the root filesystem, whose disks are there when it
+// returns: they are made once.
+func (l *lab) diskWorkload(ctx context.Context, p program) (workload, error) {
+	root, store := l.built("bench-block"), l.built("bench-disks")
+	l.later(func() error { return errors.Join(os.RemoveAll(root), os.RemoveAll(store)) })
+	if err := os.RemoveAll(root); err != nil {
+		return workload{}, err
+	}
+	if out, err := exec.CommandContext(ctx, "cp", "-a", "--reflink=auto", l.rootfs(), root).CombinedOutput(); err != nil {
+		return workload{}, fmt.Errorf("copy of the root filesystem: %w: %s", err, out)
+	}
+	text, err := os.ReadFile(p.config)
+	if err != nil {
+		return workload{}, err
+	}
+	if err := os.WriteFile(p.config, fmt.Appendf(text, "rootfs_store = %q\n", store), 0o600); err != nil {
+		return workload{}, err
+	}
+	w, err := l.newWorkload(root)
+	if err != nil {
+		return w, err
+	}
+	_, _, err = l.run(ctx, p, w.start)
+	return w, err
 }
 
 func (w workload) contender(l *lab, name string, p program) contender {

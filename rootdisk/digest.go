@@ -108,9 +108,12 @@ func (d *digest) addContent(path string, kind uint32) error {
 		fmt.Fprintf(d.hash, " %q", target)
 		return err
 	}
+	n, err := unix.Llistxattr(path, nil)
+	if err == unix.ENOTSUP || err == nil && n == 0 {
+		return nil
+	}
 	names := make([]byte, 64<<10)
-	n, err := unix.Llistxattr(path, names)
-	if err != nil && err != unix.ENOTSUP {
+	if n, err = unix.Llistxattr(path, names); err != nil {
 		return &os.PathError{Op: "llistxattr", Path: path, Err: err}
 	}
 	for _, name := range bytes.FieldsFunc(names[:max(n, 0)], func(r rune) bool { return r == 0 }) {

@@ -30,7 +30,7 @@ type field struct {
 var fields = []field{
 	{"ociVersion", supported, "any 1.x"},
 
-	{"root.path", supported, "absolute or relative to the bundle; shared with the VM, mounts below it included"},
+	{"root.path", supported, "absolute or relative to the bundle; shared with the VM, mounts below it included, or on disks ([block.md](block.md))"},
 	{"root.readonly", supported, "made read-only inside the VM"},
 
 	{"mounts[].destination", supported, "absolute; symlinks are resolved inside the root; the path of the root on the host is taken off its beginning, as runc does"},
@@ -60,7 +60,7 @@ var fields = []field{
 
 	{"hostname", supported, ""},
 	{"domainname", supported, ""},
-	{"annotations", supported, "shown by state and in the libvirt domain's metadata, `org.vmruntime.libvirt.metadata` as an element of its own"},
+	{"annotations", supported, "shown by state and in the libvirt domain's metadata, `org.vmruntime.libvirt.metadata` as an element of its own; `org.vmruntime.rootfs` and `org.vmruntime.rootfs.size` choose as [block.md](block.md) says"},
 
 	{"hooks.prestart", supported, "on the host, in create, with the container's network namespace made"},
 	{"hooks.createRuntime", supported, "on the host, in create, with the container's network namespace made"},
