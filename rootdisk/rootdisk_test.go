@@ -247,7 +247,7 @@ func TestOverlay(t *testing.T) {
 	// An overlay cannot be on another one.
 	base, err := os.MkdirTemp("/dev/shm", "rootdisk-")
 	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(base) })
+	t.Cleanup(func() { _ = os.RemoveAll(base) })
 	s := Open(filepath.Join(base, "store"))
 	write(t, filepath.Join(base, "layer/diff/bin/sh"), "shell")
 	mount := func(name string) string {

@@ -132,7 +132,7 @@ func (s *Store) image(ctx context.Context, r Request, o origin, digest string) (
 		return file, nil
 	}
 	fresh := s.path(imagesDir, "."+digest)
-	defer os.Remove(fresh)
+	defer func() { _ = os.Remove(fresh) }()
 	if err := fsimage.Erofs(ctx, fresh, r.Rootfs); err != nil {
 		return "", err
 	}

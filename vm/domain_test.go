@@ -60,7 +60,7 @@ func TestDomainXML(t *testing.T) {
 		"virtiofs": func(c *Config) {
 			c.Transport, c.ShareSocket = Virtiofs, "/run/vmruntime-vm/0123456789ab/share.sock"
 		},
-		"disks":      func(c *Config) {
+		"disks": func(c *Config) {
 			c.Disks = []Disk{
 				{Path: "/dev/sdb", Serial: "vmruntime-disk-0"}, {Path: "/dev/sdc", Serial: "vmruntime-disk-1", ReadOnly: true},
 				{Path: "/disks/lower.erofs", Serial: "vmruntime-lower-0", ReadOnly: true, File: true},

@@ -68,9 +68,9 @@ func pullImage(ctx context.Context, c *cli.Command, s *image.Store) error {
 
 func imageCollectCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "gc",
-		Usage: "remove images and layers that nobody names or mounts, and what was left half done",
-		Flags: []cli.Flag{&cli.DurationFlag{Name: "older-than", Usage: "keep what is younger than `DURATION`, such as 24h"}},
+		Name:   "gc",
+		Usage:  "remove images and layers that nobody names or mounts, and what was left half done",
+		Flags:  []cli.Flag{&cli.DurationFlag{Name: "older-than", Usage: "keep what is younger than `DURATION`, such as 24h"}},
 		Action: withStore(0, 0, collectImages),
 	}
 }
