@@ -1,9 +1,9 @@
 // Package agent is vmruntime inside the VM: it boots the guest as PID 1, sets
 // containers up and does what the host asks for over the agent channel.
 //
-// One binary has three roles, told apart by [Main]: PID 1 of our own guest,
-// `vmagent serve FILE` under the init of a stock guest, and the short-lived
-// stage that turns itself into a container's process (see stage.go).
+// One binary has these roles, told apart by [Main]: PID 1 of our own guest, the
+// service of a stock guest's init that `vmagent serve FILE` starts (see service.go),
+// and the short-lived stage that turns itself into a container's process (see stage.go).
 package agent
 
 import (
@@ -12,6 +12,12 @@ import (
 	"sync"
 
 	"github.com/vmruntime/vmruntime/protocol"
+)
+
+// The words of the command lines in a stock guest.
+const (
+	serveWord   = "serve"
+	serviceWord = "service"
 )
 
 // Main runs the role that the process was started for and returns its exit
@@ -24,8 +30,10 @@ func Main(build string) int {
 	case os.Getpid() == 1:
 		boot(build)
 		return 0
-	case len(os.Args) == 3 && os.Args[1] == "serve":
-		return serve(build, os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == serveWord:
+		return serve(os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == serviceWord:
+		return service(build, os.Args[2])
 	}
 	fmt.Fprintln(os.Stderr, "usage: vmagent serve CONTAINER.JSON (or as PID 1 of a guest)")
 	return 2
@@ -37,8 +45,9 @@ type agent struct {
 	reaper *reaper
 	// self is what is executed to get a stage.
 	self string
-	// cgroups is the mount point of cgroup2, empty if there is none.
-	cgroups string
+	// cgroupMount is the mount point of cgroup2, empty if there is none, and cgroups
+	// where there the containers' are.
+	cgroupMount, cgroups string
 	// home is the agent's own pid namespace, nil where every exec takes a stage.
 	home *os.File
 

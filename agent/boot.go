@@ -79,7 +79,7 @@ func startUp(build string) error {
 	}
 	a := newAgent(build)
 	a.self = agentPath
-	a.cgroups = "/sys/fs/cgroup"
+	a.cgroupMount, a.cgroups = "/sys/fs/cgroup", "/sys/fs/cgroup"
 	if err := a.findHome(); err != nil {
 		return err
 	}

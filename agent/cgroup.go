@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -31,17 +30,6 @@ func enableControllers(root string) {
 	for _, name := range names {
 		_ = writeFile(control, "+"+name)
 	}
-}
-
-// findCgroups gives the mount point of cgroup2 with its controllers, empty if
-// there is none.
-func findCgroups() string {
-	mounts, _ := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
-	if len(mounts) == 0 {
-		return ""
-	}
-	enableControllers(mounts[0].Mountpoint)
-	return mounts[0].Mountpoint
 }
 
 func newCgroup(root, id string) cgroup {

@@ -21,7 +21,7 @@ func (c *container) execCgroup() cgroup {
 	}
 	var text []byte
 	c.agent.reaper.alive(init.pid, func() { text, _ = os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", init.pid)) })
-	return c.cgroup.below(c.agent.cgroups, string(text))
+	return c.cgroup.below(c.agent.cgroupMount, string(text))
 }
 
 // below is the cgroup that /proc/PID/cgroup tells (cgroups(7)), of those whose root

@@ -208,7 +208,7 @@ func (f seedFile) decode() ([]byte, error) {
 // agent means this process.
 func (s seed) run() (*protocol.Container, error) {
 	for _, argv := range s.RunCmd {
-		if len(argv) == 3 && path.Base(argv[0]) == protocol.AgentFile && argv[1] == "serve" {
+		if len(argv) == 3 && path.Base(argv[0]) == protocol.AgentFile && argv[1] == serveWord {
 			return loadContainer(argv[2])
 		}
 		if err := runCommand(argv); err != nil {

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -245,34 +244,4 @@ func (a *agent) oom(o protocol.OOM) (protocol.Response, error) {
 		return protocol.Response{}, err
 	}
 	return protocol.Response{Stats: &protocol.Stats{OOMKills: c.awaitOOM(o.Seen)}}, nil
-}
-
-// serve runs as a service of a stock guest, whose own PID 1 has done what the
-// seed asks for and started this with the first container's file.
-func serve(build, file string) int {
-	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	a := newAgent(build)
-	if err == nil {
-		a.cgroups = findCgroups()
-		go a.reaper.run()
-		go a.seed(func() (*protocol.Container, error) { return loadContainer(file) })
-		err = a.serve()
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "vmagent: %v\n", err)
-	}
-	powerOff()
-	return 1
-}
-
-func loadContainer(file string) (*protocol.Container, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("first container: %w", err)
-	}
-	var config protocol.Container
-	if err := json.Unmarshal(text, &config); err != nil {
-		return nil, fmt.Errorf("first container, %s: %w", file, err)
-	}
-	return &config, nil
 }

@@ -17,6 +17,7 @@ libseccomp-dev             compiles seccomp filters on the host
 make                       the Makefile
 git                        version and commit of the build
 qemu-system-x86            runs the virtual machines
+qemu-utils                 qemu-img: overlays on base images
 qemu-system-common         virtiofsd, the second transport of files
 libvirt0                   the libvirt library, loaded when a VM starts
 libvirt-daemon             the connection modules that come with libvirtd
@@ -25,6 +26,10 @@ libvirt-daemon-system      libvirtd, for qemu:///system
 libvirt-clients            virsh, to look at domains
 tini                       reaps what a libvirtd leaves to init, where init does not
 busybox-static             small root filesystems in tests
+syslinux                   boot loader of the cloud image in tests
+mtools                     the boot partition of it, without a mount
+fdisk                      sfdisk, the partition table of it
+e2fsprogs                  mke2fs, the root file system of it
 mmdebstrap                 the Debian root filesystem of the demo and the tests
 runc                       the reference that tests compare with
 crun                       another one, of benchmarks
@@ -37,7 +42,7 @@ containernetworking-plugins networks of podman
 iptables                   engines publish ports with it
 cloud-init                 checks the seed against its schema
 erofs-utils                images of root filesystems, read-only
-e2fsprogs                  images of what containers write
+e2fsprogs                  mke2fs, the root file system of it
 genisoimage                isoinfo, an independent reader of the seed ISO
 iperf3                     network throughput, in benchmarks
 redis-tools                redis-benchmark, against a redis in a container

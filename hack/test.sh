@@ -59,6 +59,7 @@ prepare() {
 	phase build make --no-print-directory build
 	phase guest make --no-print-directory guest
 	phase rootfs hack/rootfs.sh
+	[[ " $* " != *" integration "* ]] || phase cloudimage hack/cloudimage.sh
 	[[ " $* " != *" engines "* ]] || phase software hack/software.sh
 	# Without it a test is skipped, with the reason.
 	[[ " $* " != *" engines "* ]] || phase containerd hack/containerd.sh || true

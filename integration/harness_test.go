@@ -104,6 +104,8 @@ type runtime struct {
 	root string
 	// options are further ones before the command.
 	options []string
+	// patience is how long a command may take, if not patience.
+	patience time.Duration
 }
 
 const (
@@ -302,7 +304,11 @@ func (r runtime) command(t testing.TB, args ...string) (*exec.Cmd, string) {
 	log := filepath.Join(scratch, fmt.Sprintf("log-%d.json", logs.Add(1)))
 	line := append([]string{"--root", r.root, "--log", log, "--log-format", "json"}, r.options...)
 	line = append(line, args...)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	limit := r.patience
+	if limit == 0 {
+		limit = patience
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	t.Logf("$ %s", testutil.ShellLine(append([]string{r.path}, line...)...))
 	cmd := exec.CommandContext(ctx, r.path, line...)

@@ -110,7 +110,7 @@ func (i inventory) mounts() error {
 
 // The directories where runtimes keep their state, and what libvirt keeps of
 // running domains.
-var stateDirs = []string{"/run/vmruntime", "/run/vmruntime-vm", "/run/libvirt/qemu", "/run/runc"}
+var stateDirs = []string{"/run/vmruntime", "/run/vmruntime-vm", "/run/libvirt/qemu", "/run/runc", "/var/lib/vmruntime/overlays"}
 
 // accelDir keeps what is known of the host until it boots again: whether KVM
 // works.

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,7 +42,7 @@ func (f Finding) String() string {
 }
 
 // Check looks at what the runtime needs, one finding each.
-func (r Runtime) Check() []Finding {
+func (r Runtime) Check(ctx context.Context) []Finding {
 	image, err := guest.Open(r.Config.Guest)
 	return []Finding{
 		checkRights(),
@@ -54,6 +55,7 @@ func (r Runtime) Check() []Finding {
 		checkGuest(image, err),
 		checkModules(image),
 		r.checkTransport(image),
+		r.checkBaseImage(ctx),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -33,6 +34,11 @@ type Config struct {
 	Templates string `toml:"templates"`
 	// Guest is the directory of the guest's kernel and initramfs.
 	Guest string `toml:"guest"`
+	// BaseImage is a disk image that guests boot from in place of Guest, empty for none.
+	BaseImage string `toml:"base_image"`
+	// DefaultGuest is the guest of containers that name none: GuestOwn or
+	// GuestBaseImage; empty means the latter where there is a BaseImage.
+	DefaultGuest string `toml:"default_guest"`
 	// Transport is how guests reach their files: vm.NineP or vm.Virtiofs.
 	Transport vm.Transport `toml:"transport"`
 	// Emulator is the wrapper that libvirt starts as QEMU.
@@ -100,6 +106,12 @@ func (c Config) check() error {
 		return fmt.Errorf(`accelerator must be "auto", "kvm" or "tcg", not %q`, c.Accelerator)
 	case c.Templates != templatesAuto && c.Templates != templatesBuilt && c.Templates != templatesOff:
 		return fmt.Errorf(`templates must be %q, %q or %q, not %q`, templatesAuto, templatesBuilt, templatesOff, c.Templates)
+	case c.DefaultGuest != "" && !slices.Contains(guestNames, c.DefaultGuest):
+		return fmt.Errorf("default_guest must be %q or %q, not %q", GuestOwn, GuestBaseImage, c.DefaultGuest)
+	case c.DefaultGuest == GuestBaseImage && c.BaseImage == "":
+		return fmt.Errorf("default_guest is %q: set base_image to a disk image, or remove default_guest", GuestBaseImage)
+	case c.BaseImage != "" && (!filepath.IsAbs(c.BaseImage) || strings.Contains(c.BaseImage, ":")):
+		return fmt.Errorf("base_image: %q must be absolute and without colons", c.BaseImage)
 	case c.Transport != vm.NineP && c.Transport != vm.Virtiofs:
 		return fmt.Errorf("transport must be %q or %q, not %q", vm.NineP, vm.Virtiofs, c.Transport)
 	case c.Rootfs != rootfsShare && c.Rootfs != rootfsBlock:

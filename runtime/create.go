@@ -124,6 +124,9 @@ func (r Runtime) plan(ctx context.Context, id string, b Bundle) (shim.Plan, erro
 	if err != nil {
 		return shim.Plan{}, err
 	}
+	if host.BaseImage, err = r.Config.baseImage(ctx, b.Spec); err != nil {
+		return shim.Plan{}, err
+	}
 	return Translate(id, b, r.Config, host)
 }
 

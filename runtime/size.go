@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/vm"
 )
 
 const (
@@ -13,6 +15,9 @@ const (
 	// overhead is what the guest's kernel and agent need beside a container at
 	// its limit.
 	overhead = 64 << 20
+	// minBaseImageMemory is the smallest machine for a system with systemd and
+	// cloud-init.
+	minBaseImageMemory = vm.BaseImageMemory + minMemory
 )
 
 // ram is the machine's memory in bytes: one of few sizes, so that machines are
@@ -24,6 +29,17 @@ func ram(s *specs.Spec, c Config, host uint64) uint64 {
 	}
 	// A limit above what the host has limits nothing.
 	return sizeClass(min(limit, host) + overhead)
+}
+
+// baseImageRAM is the machine's memory in bytes where its guest is a whole system, which
+// has no sizes in common with others.
+func baseImageRAM(s *specs.Spec, c Config, host uint64) uint64 {
+	limit := memoryLimit(s)
+	if limit == 0 {
+		return max(uint64(c.Memory)<<20, minBaseImageMemory)
+	}
+	const page = 1 << 20
+	return max((min(limit, host)+vm.BaseImageMemory+page-1)/page*page, minBaseImageMemory)
 }
 
 func memoryLimit(s *specs.Spec) uint64 {

@@ -22,7 +22,7 @@ const (
 // templateOf is the directory of the machine's template, empty where templates
 // are off.
 func templateOf(machine vm.Config, c Config) (string, error) {
-	if c.Templates == templatesOff {
+	if c.Templates == templatesOff || machine.Boot != nil {
 		return "", nil
 	}
 	name, err := vm.TemplateName(machine)

@@ -24,6 +24,8 @@ type Host struct {
 	Memory      uint64
 	Accelerator vm.Accelerator
 	Guest       guest.Image
+	// BaseImage is what the machine boots from in place of Guest, but for the overlay.
+	BaseImage *vm.BootDisk
 	// SystemdCgroup has systemd make the containers' cgroups.
 	SystemdCgroup bool
 }
@@ -95,6 +97,12 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 		AgentSocket:   filepath.Join(dir, "agent.sock"),
 		ConsoleSocket: filepath.Join(dir, "console.sock"),
 		Transport:     c.Transport,
+	}
+	if h.BaseImage != nil {
+		boot := *h.BaseImage
+		boot.Overlay = vm.OverlayPath(dir)
+		config.Boot, config.Memory = &boot, baseImageRAM(b.Spec, c, h.Memory)
+		config.Kernel, config.Initramfs, config.Cmdline = "", "", ""
 	}
 	if c.Transport == vm.Virtiofs {
 		config.Virtiofsd = c.Virtiofsd

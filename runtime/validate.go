@@ -21,7 +21,7 @@ const hostNetns = "/proc/1/ns/net"
 // what is not refused is done, or is one of the ignored fields of the table.
 func (b Bundle) Validate() error {
 	checks := []func(*specs.Spec) error{
-		checkFields, checkPod, checkMetadata, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
+		checkFields, checkPod, checkMetadata, checkGuestName, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
 		checkMountKinds, checkSeccomp, checkDevices, checkDeviceRules, checkHooks, checkSysctl, checkRlimits, checkResources,
 	}
 	for _, check := range checks {

@@ -38,6 +38,7 @@ var (
 	errOff       = errors.New("templates are off")
 	errVirtiofs  = errors.New("virtiofs shares the machine's memory, which a clone's is not")
 	errDisks     = errors.New("the machine has disks, which a template's has not")
+	errBoots     = errors.New("a base image has a boot loader and a kernel of its own")
 	errLargeSeed = errors.New("the seed is larger than a template's")
 )
 
@@ -76,7 +77,7 @@ func (p Plan) launch(ctx context.Context, d Driver, c vm.Config) (*machine, net.
 
 func cold(why error) Start {
 	missing := errors.Is(why, vm.ErrNoTemplate) || errors.Is(why, vm.ErrStale)
-	ordinary := errors.Is(why, errOff) || errors.Is(why, errVirtiofs) || errors.Is(why, errDisks) || errors.Is(why, errLargeSeed)
+	ordinary := errors.Is(why, errOff) || errors.Is(why, errVirtiofs) || errors.Is(why, errDisks) || errors.Is(why, errBoots) || errors.Is(why, errLargeSeed)
 	return Start{
 		Cold:  why.Error(),
 		Build: missing || errors.Is(why, vm.ErrDamaged),
@@ -85,6 +86,9 @@ func cold(why error) Start {
 }
 
 func clone(ctx context.Context, d Driver, p Plan) (booted, error) {
+	if p.Machine.Boot != nil {
+		return booted{}, errBoots
+	}
 	if p.Machine.Transport == vm.Virtiofs {
 		return booted{}, errVirtiofs
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -44,7 +45,24 @@ func (p Plan) enter(ctx context.Context, g *cgroup.Group, pid int) error {
 		}
 		return p.insist(err)
 	}
-	return p.insist(g.Limit(p.Resources, true))
+	return p.insist(g.Limit(p.onHost(p.Resources), true))
+}
+
+// onHost is r with what the system of a base image may take beside the container, as far
+// as there is a limit.
+func (p Plan) onHost(r *specs.LinuxResources) *specs.LinuxResources {
+	if p.Machine.Boot == nil || r == nil || r.Memory == nil {
+		return r
+	}
+	host, memory := *r, *r.Memory
+	for _, limit := range []**int64{&memory.Limit, &memory.Swap, &memory.Reservation} {
+		if *limit != nil && **limit > 0 {
+			more := **limit + min(vm.BaseImageMemory, math.MaxInt64-**limit)
+			*limit = &more
+		}
+	}
+	host.Memory = &memory
+	return &host
 }
 
 // insist makes a warning of an error of a cgroup that nobody has named.

@@ -65,7 +65,7 @@ func cleanDir(dir string) error {
 	if err := errors.Join(leaveForeign(dir), removeCgroup(dir)); err != nil {
 		return errors.Join(err, vm.Unmount(dir))
 	}
-	return removeDir(dir)
+	return errors.Join(vm.RemoveOverlay(vm.OverlayPath(dir)), removeDir(dir))
 }
 
 // End ends every process of a container on the host without asking any of them.

@@ -169,7 +169,8 @@ func (g *guest) greet(ctx context.Context, build string, clone bool) error {
 	if clone {
 		ours.Time = time.Now().UnixNano()
 	}
-	r, err := g.ask(ctx, protocol.Request{Hello: &ours})
+	// The guest may still boot: ctx says for how long.
+	r, err := g.call(ctx, protocol.Request{Hello: &ours})
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ const (
 	// bootTimeout is for a loaded host without KVM; a failed boot powers off and
 	// is noticed at once.
 	bootTimeout = 5 * time.Minute
+	// imageTimeout is for a base image: systemd and cloud-init take minutes there, and
+	// an image that never starts the agent just idles.
+	imageTimeout = 15 * time.Minute
 	// consoleTail is how much of the guest's console is kept, in bytes.
 	consoleTail = 16 << 10
 	// failGrace lets an exit that has already arrived win over the end of the
@@ -182,6 +185,9 @@ func visible(dir string, c vm.Config) (writable, readable []string) {
 		readable = append(readable, c.ShareSocket)
 	} else {
 		writable = append(writable, c.Share)
+	}
+	if c.Boot != nil {
+		writable, readable = append(writable, c.Boot.Overlay), append(readable, c.Boot.Base)
 	}
 	for _, disk := range c.Disks {
 		if disk.ReadOnly {

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -122,6 +123,11 @@ func prepare(ctx context.Context, plan Plan, lead leader) (views []view, err err
 	if views, err = lead.enter(plan); err != nil {
 		return nil, err
 	}
+	if boot := plan.Machine.Boot; boot != nil {
+		if err := vm.MakeOverlay(ctx, *boot); err != nil {
+			return nil, err
+		}
+	}
 	if plan.URI == vm.URIEmbed {
 		hidePrograms()
 	}
@@ -150,11 +156,13 @@ func meet(ctx context.Context, build string, plan Plan, stdio Stdio, b booted) (
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	hello, cancel := context.WithTimeout(ctx, plan.helloTimeout())
 	defer cancel()
-	if err := g.greet(ctx, build, b.start.Template != ""); err != nil {
+	if err := g.greet(hello, build, b.start.Template != ""); err != nil {
 		return nil, err
 	}
+	ctx, cancel = context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
 	defer trace.Begin(ctx, "set up the container")()
 	init := protocol.Target{Container: plan.ID}
 	if _, err := g.call(ctx, protocol.Request{Created: &init}); err != nil {
@@ -175,8 +183,11 @@ func meet(ctx context.Context, build string, plan Plan, stdio Stdio, b booted) (
 }
 
 // explain adds what the guest said last to the error of a machine that ended by
-// itself: its channel may end a moment before it does.
+// itself, whose channel may end a moment before it does, or never answered.
 func (m *machine) explain(err error) error {
+	if errors.Is(err, errSilent) {
+		return fmt.Errorf("%w; its console: %q", err, m.console.String())
+	}
 	select {
 	case <-m.gone:
 	case <-time.After(failGrace):

@@ -6,6 +6,7 @@ package shim
 import (
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -45,6 +46,14 @@ type Plan struct {
 func (p Plan) hooksFirst() bool {
 	hooks := p.Container.Spec.Hooks
 	return hooks != nil && len(hooks.CreateContainer) > 0
+}
+
+// helloTimeout is how long the agent may take to answer for the first time.
+func (p Plan) helloTimeout() time.Duration {
+	if p.Machine.Boot != nil {
+		return imageTimeout
+	}
+	return answerTimeout
 }
 
 // TapName names the tap of a NIC of the machine whose directory is dir. Taps of a

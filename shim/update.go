@@ -31,7 +31,9 @@ func (c *container) update(ctx context.Context, changes *specs.LinuxResources) e
 	}
 	steps := []func(*specs.LinuxResources) error{
 		func(r *specs.LinuxResources) error { return c.limitGuest(ctx, r) },
-		func(r *specs.LinuxResources) error { return c.cgroup.Limit(r, c.state() == specs.StateCreated) },
+		func(r *specs.LinuxResources) error {
+			return c.cgroup.Limit(c.plan.onHost(r), c.state() == specs.StateCreated)
+		},
 	}
 	if grows(old, next) {
 		// What the host grants comes before what the guest takes.

@@ -61,6 +61,9 @@ type Config struct {
 	// was saved with it. Otherwise the machine boots, and writes to MemoryFile.
 	Clone bool `json:"clone,omitempty"`
 
+	// Boot is the disk that the machine boots from; without it, Kernel. Such a machine
+	// is no clone.
+	Boot *BootDisk `json:"boot,omitempty"`
 	// Kernel is an uncompressed vmlinux with a PVH entry.
 	Kernel    string `json:"kernel"`
 	Initramfs string `json:"initramfs"`

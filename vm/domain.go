@@ -15,6 +15,8 @@ import (
 // Slots on pcie.0. Everything sits on the root bus: a root port per device, as
 // libvirt would add, costs the guest time to enumerate.
 const (
+	// In front of the seed, which makes it the guest's first disk.
+	slotBoot   = 1
 	slotShare  = 2
 	slotSeed   = 3
 	slotSerial = 4
@@ -42,14 +44,9 @@ func DomainXML(c Config) (string, error) {
 		MemoryBacking: memoryBacking(c.Transport),
 		VCPU:          &libvirtxml.DomainVCPU{Value: c.VCPUs},
 		CPU:           cpu(c.Accelerator),
-		OS: &libvirtxml.DomainOS{
-			Type:    &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"},
-			Kernel:  c.Kernel,
-			Initrd:  c.Initramfs,
-			Cmdline: c.Cmdline,
-		},
-		Features: features(c),
-		Clock:    clock(),
+		OS:            operatingSystem(c),
+		Features:      features(c),
+		Clock:         clock(),
 		// A guest that resets itself has panicked or means to end.
 		OnPoweroff:       "destroy",
 		OnReboot:         "destroy",
@@ -64,6 +61,16 @@ func DomainXML(c Config) (string, error) {
 		return "", fmt.Errorf("domain %s: %w", c.Name, err)
 	}
 	return text, nil
+}
+
+// operatingSystem is the guest's own boot loader, which the BIOS finds on its disk, or
+// a kernel.
+func operatingSystem(c Config) *libvirtxml.DomainOS {
+	os := &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}}
+	if c.Boot == nil {
+		os.Kernel, os.Initrd, os.Cmdline = c.Kernel, c.Initramfs, c.Cmdline
+	}
+	return os
 }
 
 // memoryBacking lets virtiofsd read and write the guest's buffers in place.
@@ -103,10 +110,12 @@ func qemuCapabilities() *libvirtxml.DomainQEMUCapabilities {
 // bound is 1024, which a busy guest would fill on the host. With half of this the
 // guest's kernel, agent and shell no longer fit, and a fork takes half as long again.
 // bootCache is for a machine that boots, which runs as much code once: a full cache
-// is emptied, here in the midst of the container's set-up.
+// is emptied, here in the midst of the container's set-up. imageCache is for the system
+// of a base image, with its Python.
 const (
-	codeCache = 32
-	bootCache = 64
+	codeCache  = 32
+	bootCache  = 64
+	imageCache = 128
 )
 
 func features(c Config) *libvirtxml.DomainFeatureList {
@@ -119,8 +128,11 @@ func features(c Config) *libvirtxml.DomainFeatureList {
 	}
 	if c.Accelerator == TCG {
 		size := uint(bootCache)
-		if c.Clone {
+		switch {
+		case c.Clone:
 			size = codeCache
+		case c.Boot != nil:
+			size = imageCache
 		}
 		list.TCG = &libvirtxml.DomainFeatureTCG{TBCache: &libvirtxml.DomainFeatureTCGTBCache{Unit: "MiB", Size: size}}
 	}
@@ -139,7 +151,7 @@ func devices(c Config) *libvirtxml.DomainDeviceList {
 		Emulator:    c.Emulator,
 		Controllers: controllers(),
 		Filesystems: []libvirtxml.DomainFilesystem{shareDevice(c)},
-		Disks:       append([]libvirtxml.DomainDisk{seedDevice(c.Seed)}, disks(c.Disks)...),
+		Disks:       slices.Concat(bootDisk(c.Boot), []libvirtxml.DomainDisk{seedDevice(c.Seed)}, disks(c.Disks)),
 		Channels:    []libvirtxml.DomainChannel{agentChannel(c.AgentSocket)},
 		Serials:     []libvirtxml.DomainSerial{console(c.ConsoleSocket)},
 		RNGs:        []libvirtxml.DomainRNG{rng()},
@@ -191,6 +203,27 @@ func virtiofs(socket string) libvirtxml.DomainFilesystem {
 // virtiofsQueue is the most that a request may have in pages, which is 1024 in
 // virtio: with less, large reads and writes come in pieces.
 const virtiofsQueue = 1024
+
+// bootDisk ends with the machine: no flush of the guest has to reach the host's disk.
+// libvirt is told the whole chain, and looks for no more of it in the images.
+func bootDisk(d *BootDisk) []libvirtxml.DomainDisk {
+	if d == nil {
+		return nil
+	}
+	return []libvirtxml.DomainDisk{{
+		Device: "disk",
+		Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: formatQcow2, Cache: "unsafe"},
+		Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: d.Overlay}},
+		BackingStore: &libvirtxml.DomainDiskBackingStore{
+			Format:       &libvirtxml.DomainDiskFormat{Type: d.BaseFormat},
+			Source:       &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: d.Base}},
+			BackingStore: &libvirtxml.DomainDiskBackingStore{},
+		},
+		Target:  &libvirtxml.DomainDiskTarget{Dev: "vdz", Bus: "virtio"},
+		Boot:    &libvirtxml.DomainDeviceBoot{Order: 1},
+		Address: slot(slotBoot),
+	}}
+}
 
 func seedDevice(path string) libvirtxml.DomainDisk {
 	return libvirtxml.DomainDisk{

@@ -43,6 +43,12 @@ type metaData struct {
 	InstanceID string `json:"instance-id"`
 }
 
+// networkConfig leaves a guest's NICs alone: they stand for the container's interfaces,
+// and the agent moves them into its network namespace.
+type networkConfig struct {
+	Config string `json:"config"`
+}
+
 type userData struct {
 	WriteFiles []writtenFile `json:"write_files"`
 	RunCmd     [][]string    `json:"runcmd"`
@@ -94,9 +100,14 @@ func seedFiles(s Seed) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	network, err := marshalYAML(networkConfig{"disabled"})
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
-		"meta-data": meta,
-		"user-data": append([]byte("#cloud-config\n"), user...),
+		"meta-data":      meta,
+		"network-config": network,
+		"user-data":      append([]byte("#cloud-config\n"), user...),
 	}, nil
 }
 

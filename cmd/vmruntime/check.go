@@ -18,7 +18,7 @@ func checkCommand() *cli.Command {
 	}
 }
 
-func check(_ context.Context, c *cli.Command) error {
+func check(ctx context.Context, c *cli.Command) error {
 	if err := checkArgs(c, 0, 0); err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func check(_ context.Context, c *cli.Command) error {
 		return err
 	}
 	missing := false
-	for _, f := range r.Check() {
+	for _, f := range r.Check(ctx) {
 		fmt.Println(f)
 		missing = missing || f.Level == runtime.Missing
 	}
