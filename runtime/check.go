@@ -56,6 +56,7 @@ func (r Runtime) Check(ctx context.Context) []Finding {
 		checkModules(image),
 		r.checkTransport(image),
 		r.checkBaseImage(ctx),
+		r.checkDisks(),
 	}
 }
 

@@ -11,11 +11,15 @@ func TestLoadConfig(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.toml")
 	tests := map[string]struct{ text, want string }{
 		"empty":        {"", ""},
-		"all":          {"libvirt_uri = \"qemu:///system\"\naccelerator = \"tcg\"\nmemory = 512\nvcpus = 2\nguest = \"/g\"\nemulator = \"/e\"\nvirtiofsd = \"/v\"\ntransport = \"virtiofs\"\nagent = \"/a\"", ""},
+		"all":          {"libvirt_uri = \"qemu:///system\"\naccelerator = \"tcg\"\nmemory = 512\nvcpus = 2\nguest = \"/g\"\nemulator = \"/e\"\nvirtiofsd = \"/v\"\ntransport = \"virtiofs\"\nagent = \"/a\"\nrootfs = \"block\"\nrootfs_size = \"1G\"\nrootfs_store = \"/r\"", ""},
 		"unknown key":  {"memroy = 512", "unknown key memroy: remove it"},
 		"unknown ones": {"a = 1\n[b]\nc = 1", "unknown key a, b, b.c: remove it"},
 		"uri":          {`libvirt_uri = "xen:///"`, `libvirt_uri must be "qemu:///embed" or "qemu:///system", not "xen:///"`},
 		"accelerator":  {`accelerator = "hvf"`, `accelerator must be "auto", "kvm" or "tcg", not "hvf"`},
+		"rootfs":       {`rootfs = "disk"`, `rootfs must be "share" or "block", not "disk"`},
+		"rootfs_size":  {`rootfs_size = "1k"`, `rootfs_size: "1k" must be between 16MiB and 16TiB`},
+		"rootfs_store": {`rootfs_store = "disks"`, `rootfs_store: "disks" must be absolute`},
+		"image_limit":  {`image_limit = "much"`, `image_limit: "much" is not a number of bytes, such as 10GiB`},
 		"transport":    {`transport = "nfs"`, `transport must be "9p" or "virtiofs", not "nfs"`},
 		"memory":       {`memory = 1`, `memory must be at least 128 MiB, not 1`},
 		"less memory":  {`memory = -5`, `memory must be at least 128 MiB, not -5`},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os/exec"
 
 	"github.com/docker/go-units"
 
@@ -115,4 +116,20 @@ func insideLayers(d rootdisk.Disks) *protocol.Layers {
 		layers.Upper = protocol.UpperSerial()
 	}
 	return &layers
+}
+
+// checkDisks looks for what makes the disks of root file systems.
+func (r Runtime) checkDisks() Finding {
+	f := Finding{Level: Missing, Name: "disks"}
+	if r.Config.Rootfs != rootfsBlock {
+		// An annotation may still ask for some.
+		f.Level = Warning
+	}
+	for tool, debian := range map[string]string{"mkfs.erofs": "erofs-utils", "mke2fs": "e2fsprogs"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			f.Text, f.Remedy = tool+" is not installed, which rootfs = \"block\" needs", "apt install "+debian
+			return f
+		}
+	}
+	return Finding{Level: OK, Name: f.Name, Text: "rootfs = \"" + r.Config.Rootfs + "\"; mkfs.erofs and mke2fs are there"}
 }

@@ -112,10 +112,11 @@ func oneImage(t *testing.T, e engine) {
 	images := func() int { return len(disksOf(t, "images")) }
 	before := images()
 	for range 2 {
-		same(t, "output", e.run(t, "busybox", "cat", "/etc/passwd"), e.run(t, "busybox", "cat", "/etc/passwd"))
+		contains(t, "output", e.run(t, "busybox", "cat", "/etc/passwd"), "root:x:0:0:")
 	}
+	// A disk and its record.
 	if now := images(); now > before+2 {
-		t.Errorf("four containers of one image have made %d disks", now-before)
+		t.Errorf("two containers of one image have made %d files", now-before)
 	}
 	name := e.newName(t)
 	e.must(t, e.runLine(t, "create", name, "busybox", "cat", "/etc/passwd")...)
@@ -123,9 +124,13 @@ func oneImage(t *testing.T, e engine) {
 	writeFile(t, file, "changed:x:0:0::/:/bin/sh\n")
 	e.must(t, "cp", file, name+":/etc/passwd")
 	same(t, "a file that was copied in", e.must(t, "start", "-a", name), "changed:x:0:0::/:/bin/sh")
-	same(t, "the next container", e.run(t, "busybox", "head", "-n", "1", "/etc/passwd"), e.run(t, "busybox", "head", "-n", "1", "/etc/passwd"))
+	contains(t, "the next container", e.run(t, "busybox", "cat", "/etc/passwd"), "root:x:0:0:")
 	// And an image that was built anew under the same name.
 	other := newID()
+	t.Cleanup(func() {
+		e.must(t, "rmi", other)
+		e.must(t, "image", "prune", "-f")
+	})
 	for _, text := range []string{"first", "second"} {
 		maker := e.newName(t)
 		e.must(t, e.runLine(t, "create", maker, "busybox")...)
@@ -134,7 +139,6 @@ func oneImage(t *testing.T, e engine) {
 		e.must(t, "commit", maker, other)
 		same(t, "the file of the image", e.run(t, other, "cat", "/etc/text"), text)
 	}
-	t.Cleanup(func() { e.must(t, "rmi", other) })
 }
 
 // stopStart ends a container in each way that an engine has, and starts it again.
