@@ -259,6 +259,9 @@ nova_config() {
 		api_paste_config = $etc/api-paste.ini
 		[cache]
 		enabled = false
+		# Tests have a stand-in there.
+		[cinder]
+		endpoint_template = http://127.0.0.1:8776/v3/%(project_id)s
 		[serial_console]
 		enabled = true
 		base_url = ws://127.0.0.1:6083/
@@ -375,10 +378,11 @@ schemas() {
 
 neutron=(--config-file "$dir/etc/neutron/neutron.conf" --config-file "$dir/etc/neutron/ml2.ini")
 
-# wsgi NAME PORT FILE PROCESSES ENVIRONMENT... uwsgi closes after each answer, but does not say so by itself.
+# wsgi NAME PORT FILE PROCESSES THREADS ENVIRONMENT... uwsgi closes after each answer, but does not
+# say so by itself. One that serves a single request at a time waits seconds for slow clients.
 wsgi() {
-	start "$1" env "${@:5}" uwsgi --plugin python3 --http-socket "127.0.0.1:$2" --wsgi-file "$3" --master \
-		--processes "$4" --enable-threads --need-app --die-on-term --buffer-size 65535 --thunder-lock \
+	start "$1" env "${@:6}" uwsgi --plugin python3 --http-socket "127.0.0.1:$2" --wsgi-file "$3" --master \
+		--processes "$4" --threads "$5" --enable-threads --need-app --die-on-term --buffer-size 65535 --thunder-lock \
 		--lazy-apps --add-header 'Connection: close' --disable-logging
 }
 
@@ -390,11 +394,12 @@ from $2 import main; main()" "${@:3}" --log-file "$dir/log/$1.log"
 
 services() {
 	local nova=(--config-file "$dir/etc/nova/nova.conf")
-	wsgi keystone 5000 /usr/bin/keystone-wsgi-public 2 OS_KEYSTONE_CONFIG_FILES="$dir/etc/keystone/keystone.conf" OS_KEYSTONE_CONFIG_DIR="$dir/etc/keystone"
-	wsgi glance 9292 /usr/bin/glance-wsgi-api 1 OS_GLANCE_CONFIG_DIR="$dir/etc/glance"
-	wsgi placement 8778 /usr/bin/placement-api 1 OS_PLACEMENT_CONFIG_DIR="$dir/etc/placement"
-	# Two: a request that waits for nova-compute must not block the event of a plugged port.
-	wsgi nova-api 8774 /usr/bin/nova-api-wsgi 2 OS_NOVA_CONFIG_DIR="$dir/etc/nova"
+	wsgi keystone 5000 /usr/bin/keystone-wsgi-public 1 4 OS_KEYSTONE_CONFIG_FILES="$dir/etc/keystone/keystone.conf" OS_KEYSTONE_CONFIG_DIR="$dir/etc/keystone"
+	wsgi glance 9292 /usr/bin/glance-wsgi-api 1 4 OS_GLANCE_CONFIG_DIR="$dir/etc/glance"
+	wsgi placement 8778 /usr/bin/placement-api 1 4 OS_PLACEMENT_CONFIG_DIR="$dir/etc/placement"
+	# More than one: a request that waits for nova-compute must not block the event of a plugged port.
+	# Processes, for eventlet's answers do not find their way between threads.
+	wsgi nova-api 8774 /usr/bin/nova-api-wsgi 3 1 OS_NOVA_CONFIG_DIR="$dir/etc/nova"
 	until_true 120 rabbitmq port_open 5682
 	until_true 120 keystone answers 5000
 	service nova-conductor nova.cmd.conductor "${nova[@]}"

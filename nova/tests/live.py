@@ -1,9 +1,12 @@
 """Servers with real machines, on the OpenStack of hack/openstack.sh: what a user sees, and what the host has then."""
 
+import subprocess
 from pathlib import Path
 
 from tests.live_case import DIRECTORY, PATIENCE, LiveCase, inventory, tree
+from tests.live_cinder import Cinder
 from tests.live_images import app_layer, base_layer, hostile_images, saved
+from tests.live_websocket import WebSocket
 
 # Seconds. The issue's own figure.
 ACTIVE_WITHIN = 30
@@ -138,6 +141,59 @@ class Servers(LiveCase):
         self.eventually(lambda: self.cloud.image.get_image(image.id).status == "active", "the snapshot", PATIENCE)
         self.reaches(server, "ACTIVE")
         return self.cloud.image.get_image(image.id)
+
+    def test_volume(self):
+        """A volume is a disk of a server that was stopped when it came, and no change of a running one."""
+        cinder = Cinder()
+        self.addCleanup(cinder.close)
+        volume = cinder.volume(self.loop_device("on the volume"))
+        server = self.create(self.upload(self.app))
+        attachments = f"/servers/{server.id}/os-volume_attachments"
+        body = {"volumeAttachment": {"volumeId": volume}}
+        self.cloud.compute.post(attachments, json=body)
+        self.eventually(lambda: "Error" in self.outcomes(server, "attach_volume"), "the refusal", PATIENCE)
+        self.eventually(lambda: not cinder.attachments, "the attachment's end", PATIENCE)
+
+        self.stop(server)
+        self.cloud.compute.post(attachments, json=body)
+        self.eventually(lambda: "Success" in self.outcomes(server, "attach_volume"), "the attachment", PATIENCE)
+        self.start(server)
+        [attached] = self.cloud.compute.get(attachments).json()["volumeAttachments"]
+        device = attached["device"]
+        self.assertEqual(self.inside(server, "dd", f"if={device}", "bs=13", "count=1"), "on the volume")
+        self.inside(server, "sh", "-c", f"echo from inside | dd of={device} && sync")
+
+        self.stop(server)
+        self.cloud.compute.delete(f"{attachments}/{volume}")
+        self.eventually(lambda: not cinder.attachments, "the attachment's end", PATIENCE)
+        self.assertEqual(Path(cinder.volumes[volume]).open("rb").readline(), b"from inside\n")
+        self.start(server)
+        self.assertNotEqual(self.runtime("exec", server.id, "ls", device).returncode, 0)
+
+    def stop(self, server):
+        self.cloud.compute.stop_server(server)
+        self.reaches(server, "SHUTOFF")
+
+    def start(self, server):
+        self.cloud.compute.start_server(server)
+        self.reaches(server, "ACTIVE")
+
+    def loop_device(self, text):
+        file = DIRECTORY / "volume"
+        file.write_bytes(text.encode().ljust(1 << 20, b"\0"))
+        self.addCleanup(file.unlink)
+        device = subprocess.check_output(["losetup", "--find", "--show", file], text=True).strip()
+        self.addCleanup(subprocess.check_call, ["losetup", "--detach", device])
+        return device
+
+    def test_serial_console(self):
+        """openstack console url show --serial, and what nova-serialproxy has behind the URL."""
+        server = self.create(self.upload(self.app))
+        body = {"remote_console": {"protocol": "serial", "type": "serial"}}
+        shown = self.cloud.compute.post(f"/servers/{server.id}/remote-consoles", json=body).json()
+        with WebSocket(shown["remote_console"]["url"]) as console:
+            console.write(b"echo $((6 * 7)) at $(hostname); exit\n")
+            self.assertIn(f"42 at {server.hostname}".encode(), console.read_to_end())
 
     def test_hostile_images(self):
         """Each fails its server, with a reason that can be read, and changes nothing outside of the store."""

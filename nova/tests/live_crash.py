@@ -67,7 +67,15 @@ class Killed(LiveCase):
         """Waits until the trap has killed nova-compute, and starts it again."""
         pid = int((DIRECTORY / "pids/nova-compute").read_text())
         self.eventually(lambda: not _runs(pid), "death of nova-compute", PATIENCE)
+        before = self.reported()
         subprocess.run([CHECKOUT / "hack/openstack.sh", "compute"], check=True, stdin=subprocess.DEVNULL)
+        # Nothing is scheduled before.
+        self.eventually(lambda: self.reported() != before, "report of nova-compute", PATIENCE)
+
+    def reported(self):
+        """When nova-compute was last heard of."""
+        [service] = self.cloud.compute.get("/os-services?binary=nova-compute").json()["services"]
+        return service["updated_at"]
 
     def image(self):
         # Of its own, so that there is something to pull.

@@ -1,7 +1,9 @@
 """Nova's own contract for drivers, and the list of what this one leaves out."""
 
 import inspect
+import json
 import unittest
+from pathlib import Path
 from unittest import mock
 
 from tests.novacase import Host, driver, nova  # isort: skip
@@ -26,10 +28,8 @@ NOT_IMPLEMENTED = {
         rollback_live_migration_at_destination get_instance_disk_info
         check_instance_shared_storage_local check_instance_shared_storage_remote""",
     "suspend never succeeds": "resume",
-    "volumes are not there yet": """
-        attach_volume detach_volume swap_volume extend_volume get_volume_connector
-        volume_snapshot_create volume_snapshot_delete get_all_volume_usage block_stats""",
-    "the serial console is not there yet": "get_serial_console",
+    "a machine has its disks from its start on": "swap_volume extend_volume",
+    "of volumes not there yet": "volume_snapshot_create volume_snapshot_delete get_all_volume_usage block_stats",
     "a container has no such thing": """
         set_admin_password trigger_crash_dump quiesce unquiesce rescue unrescue power_update_event""",
     "figures are not there yet": "get_diagnostics get_instance_diagnostics get_host_cpu_stats",
@@ -37,6 +37,8 @@ NOT_IMPLEMENTED = {
     "a reboot is over when its call is": "poll_rebooting_instances",
 }
 
+# A volume that is a file of the host, where a block device is wanted.
+LOCAL = {"driver_volume_type": "local", "data": {"device_path": __file__}}
 
 _plain_instance = utils.get_test_instance
 
@@ -81,6 +83,29 @@ class ContractTest(_VirtDriverTestCase, test.TestCase):
             self.ctxt, instance, "dest", instance.flavor, network_info,
         )  # fmt: skip
         self.assertIsInstance(error.inner_exception, exception.ResizeError)
+
+    def test_attach_detach_volume(self):
+        """A running machine's disks stay as they are; what is refused says what to do."""
+        instance, _ = self._get_running_instance()
+        for change in (self.connection.attach_volume, self.connection.detach_volume):
+            error = self.assertRaises(exception.InvalidVolume, change, self.ctxt, LOCAL, instance, "/dev/vdb")
+            self.assertIn("stop the server", str(error))
+
+    def test_attach_detach_different_power_states(self):
+        instance, network_info = self._get_running_instance()
+        self.connection.power_off(instance)
+        self.connection.attach_volume(self.ctxt, LOCAL, instance, "/dev/vdb")
+        volumes = {"block_device_mapping": [{"connection_info": LOCAL, "mount_device": "/dev/vdb"}]}
+        self.assertRaises(exception.InvalidVolume, self.connection.power_on, self.ctxt, instance, network_info, volumes)
+        with mock.patch.object(driver.volume, "block_device", return_value=(7, 3)):
+            self.connection.power_on(self.ctxt, instance, network_info, volumes)
+        config = json.loads((Path(driver.CONF.instances_path) / instance.uuid / "bundle/config.json").read_text())
+        [device] = config["linux"]["devices"]
+        self.assertEqual([device[k] for k in ("path", "type", "major", "minor")], ["/dev/vdb", "b", 7, 3])
+        self.connection.power_off(instance)
+        self.connection.detach_volume(self.ctxt, LOCAL, instance, "/dev/vdb")
+
+    test_swap_volume = None
 
     def test_live_migration(self):
         self.assertRaises(

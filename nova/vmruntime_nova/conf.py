@@ -35,6 +35,11 @@ OPTIONS = [
         min=4096,
         help="Bytes that an instance's console log is cut to when it has more than twice as many.",
     ),
+    cfg.StrOpt(
+        "console_command",
+        default="/bin/sh",
+        help="Program in the container that a serial console has: a shell. An image without it has no such console.",
+    ),
     cfg.IntOpt(
         "command_timeout",
         default=300,

@@ -18,6 +18,7 @@ from nova import context as nova_context
 from nova import exception
 from nova.api.metadata import base as instance_metadata
 from nova.compute import power_state, task_states
+from nova.console import type as console_type
 from nova.image import glance
 from nova.objects import fields
 from nova.virt import driver, event, hardware
@@ -25,7 +26,7 @@ from oslo_log import log as logging
 from oslo_serialization import jsonutils
 from oslo_utils import versionutils
 
-from vmruntime_nova import conf, host, metadata, network, privsep, spec, store
+from vmruntime_nova import conf, host, metadata, network, privsep, spec, store, volume
 from vmruntime_nova.runtime import Result, Runtime, RuntimeFailed
 from vmruntime_nova.watcher import Watcher
 
@@ -154,6 +155,15 @@ class VMRuntimeDriver(driver.ComputeDriver):
         """The end of what the container has printed, a character per byte: it may be cut within one."""
         return self._directory(instance).console_tail(CONF.vmruntime.console_log_size).decode("latin-1")
 
+    def get_serial_console(self, context: Any, instance: Any) -> console_type.ConsoleSerial:
+        """A shell in the container, for nova-serialproxy."""
+        self._directory(instance)
+        if self._runtime.status(instance.uuid) != "running":
+            raise exception.InstanceNotReady(instance_id=instance.uuid)
+        address = CONF.serial_console.proxyclient_address
+        argv = self._runtime.exec_argv(instance.uuid, CONF.vmruntime.console_command)
+        return console_type.ConsoleSerial(address, privsep.console(instance.uuid, argv, address))
+
     # Making and removing.
 
     def spawn(
@@ -178,12 +188,12 @@ class VMRuntimeDriver(driver.ComputeDriver):
             with self._vifs_plugged(instance, network_info):
                 self._runtime.bundle(record.image, directory.bundle, record.root_gb, record.args)
                 self._write_files(instance, directory, injected_files, admin_password, network_info)
-            self._configure(instance, directory)
+            self._configure(instance, directory, block_device_info)
             if power_on:
                 self._start(directory)
         except Exception as error:
             with _reraised_for_nova(instance, error):
-                self._remove(instance, network_info)
+                self._remove(instance, network_info, block_device_info)
 
     def destroy(
         self,
@@ -194,7 +204,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
         destroy_disks: bool = True,
         destroy_secrets: bool = True,
     ) -> None:
-        self._remove(instance, network_info or [], destroy_disks)
+        self._remove(instance, network_info or [], block_device_info, destroy_disks)
 
     def cleanup(
         self,
@@ -207,12 +217,16 @@ class VMRuntimeDriver(driver.ComputeDriver):
         destroy_vifs: bool = True,
         destroy_secrets: bool = True,
     ) -> None:
-        self._remove(instance, (network_info or []) if destroy_vifs else [], destroy_disks)
+        self._remove(instance, (network_info or []) if destroy_vifs else [], block_device_info, destroy_disks)
 
-    def _remove(self, instance: Any, network_info: Sequence[Any], disks: bool = True) -> None:
+    def _remove(
+        self, instance: Any, network_info: Sequence[Any], block_device_info: Any = None, disks: bool = True
+    ) -> None:
         """Removes an instance, or what an earlier attempt has left of it."""
         directory = self._store.directory(instance.uuid)
+        privsep.end_console(instance.uuid)
         self._runtime.delete(instance.uuid)
+        volume.disconnect(block_device_info)
         network.unplug(instance, network_info)
         network.remove_namespace(instance.uuid)
         if directory.bundle.exists():
@@ -257,7 +271,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
             key = instance.key_data.rstrip("\n") + "\n"
             privsep.write_file(str(directory.files / "authorized_keys"), key.encode(), 0o600)
 
-    def _configure(self, instance: Any, directory: store.Directory) -> None:
+    def _configure(self, instance: Any, directory: store.Directory, block_device_info: Any) -> None:
         """Puts what Nova decides into config.json."""
         record = directory.record()
         machine = spec.Machine(
@@ -270,6 +284,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
             env=metadata.environment(instance.metadata),
             annotations=spec.annotations(_identity(instance)),
             binds=_binds(directory),
+            devices=volume.connect(block_device_info),
         )
         config = spec.apply(jsonutils.loads(directory.config.read_bytes()), machine)
         privsep.write_file(str(directory.config), jsonutils.dump_as_bytes(config), 0o644)
@@ -306,6 +321,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
             self._runtime.resume(instance.uuid)
         if timeout > 0 and directory.config.exists():
             self._ask_to_end(directory, timeout)
+        privsep.end_console(instance.uuid)
         self._runtime.delete(instance.uuid)
 
     def _ask_to_end(self, directory: store.Directory, timeout: float) -> None:
@@ -332,7 +348,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
         # After a reboot of the host the bundle is not mounted, and there is no network.
         self._runtime.bundle(record.image, directory.bundle, record.root_gb, record.args)
         network.plug(instance, network_info or [])
-        self._configure(instance, directory)
+        self._configure(instance, directory, block_device_info)
         self._start(directory)
 
     def reboot(
@@ -353,8 +369,10 @@ class VMRuntimeDriver(driver.ComputeDriver):
         self, context: Any, instance: Any, network_info: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Starts an instance that is to run, unless it does."""
+        # Since Nova 31 there is another argument before it.
+        block_device_info = kwargs.get("block_device_info", args[-1] if args else None)
         if self._runtime.status(instance.uuid) not in ("running", "paused"):
-            self.power_on(context, instance, network_info)
+            self.power_on(context, instance, network_info, block_device_info)
 
     def pause(self, instance: Any) -> None:
         self._directory(instance)
@@ -385,6 +403,37 @@ class VMRuntimeDriver(driver.ComputeDriver):
         """Refused: the server stays as it is."""
         reason = "vmruntime does not move or resize servers: shelve and unshelve, or rebuild from a snapshot"
         raise exception.InstanceFaultRollback(exception.ResizeError(reason=reason))
+
+    # Volumes.
+
+    def get_volume_connector(self, instance: Any) -> dict[str, Any]:
+        return volume.properties()
+
+    def attach_volume(
+        self,
+        context: Any,
+        connection_info: Any,
+        instance: Any,
+        mountpoint: str,
+        disk_bus: str | None = None,
+        device_type: str | None = None,
+        encryption: Any = None,
+    ) -> None:
+        """Nothing to do while it is stopped: its next start has the volume."""
+        if encryption:
+            raise exception.InvalidVolume(reason="vmruntime does not decrypt volumes: use one that is not encrypted")
+        self._need_stopped(instance, "attach")
+
+    def detach_volume(
+        self, context: Any, connection_info: Any, instance: Any, mountpoint: str, encryption: Any = None
+    ) -> None:
+        self._need_stopped(instance, "detach")
+        volume.disconnect_one(connection_info)
+
+    def _need_stopped(self, instance: Any, action: str) -> None:
+        if self._runtime.status(instance.uuid) in ("creating", "created", "running", "paused"):
+            reason = f"a machine gets its disks when it starts: stop the server, {action} the volume, and start it"
+            raise exception.InvalidVolume(reason=reason)
 
     # Network.
 

@@ -1,11 +1,12 @@
 """What needs more rights than Nova has, in oslo.privsep's daemon; as root it happens in place.
 
 The daemon is vmruntime's parent, and vmruntime needs what runc needs: these are
-nearly all capabilities. The way to it is narrow, three functions.
+nearly all capabilities. The way to it is narrow, five functions.
 """
 
 import os
 import subprocess
+import sys
 
 import nova.conf
 from oslo_privsep import capabilities as c
@@ -56,12 +57,16 @@ def runtime(argv: list[str], timeout: float | None, output: str | None) -> tuple
 
     output is a file that what it prints, and what it leaves behind prints, is appended to.
     """
-    if argv[0] != nova.conf.CONF.vmruntime.runtime:
-        raise PermissionError(f"{argv[0]} is not the runtime of [vmruntime]runtime")
+    _need_runtime(argv)
     if output is None:
         return _run(argv, timeout, subprocess.PIPE)
     with open(output, "ab") as file:  # noqa: PTH123
         return _run(argv, timeout, file.fileno())
+
+
+def _need_runtime(argv: list[str]) -> None:
+    if argv[0] != nova.conf.CONF.vmruntime.runtime:
+        raise PermissionError(f"{argv[0]} is not the runtime of [vmruntime]runtime")
 
 
 def _run(argv: list[str], timeout: float | None, output: int) -> tuple[int, str, str]:
@@ -96,3 +101,29 @@ def ip(args: list[str], lines: list[str]) -> str:
 def write_file(path: str, content: bytes, mode: int) -> None:
     """Makes or replaces a file, owned by root."""
     store.write(store.Path(path), content, mode)
+
+
+# The programs behind serial consoles, which end with this process.
+_consoles: dict[str, subprocess.Popen[str]] = {}
+
+
+@context.entrypoint
+def console(name: str, argv: list[str], address: str) -> int:
+    """The port at which argv, a command of the runtime, has a terminal for who connects. There is one of a name."""
+    _need_runtime(argv)
+    end_console(name)
+    argv = [sys.executable, "-m", "vmruntime_nova.console", address, *argv]
+    program = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    _consoles[name] = program
+    assert program.stdout
+    return int(program.stdout.readline())
+
+
+@context.entrypoint
+def end_console(name: str) -> None:
+    """Closes a port that console has opened. None there is fine."""
+    program = _consoles.pop(name, None)
+    if not program:
+        return
+    with program:
+        program.kill()

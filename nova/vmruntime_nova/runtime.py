@@ -87,6 +87,10 @@ class Runtime:
         """Ends the container in any state and takes it away. None there is fine."""
         self._run("delete", ["delete", "--force", name])
 
+    def exec_argv(self, name: str, command: str) -> list[str]:
+        """What runs a further program in the container, at the terminal that it is run at itself."""
+        return [self.program, "--root", self.root, "exec", "--tty", name, command]
+
     def pause(self, name: str) -> None:
         """Stops the container's processes from running."""
         self._run("pause", ["pause", name])
