@@ -4,6 +4,7 @@ from tests.novacase import CONF, Host, driver, nova  # isort: skip
 
 import json
 import os
+import socket
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -158,6 +159,22 @@ class FunctionalTest(integrated_helpers.ProviderUsageBaseTestCase):
         server = self.create()
         output = self.api.api_post(f"/servers/{server['id']}/action", {"os-getConsoleOutput": {}}).body["output"]
         self.assertEqual(output, "")
+
+    def test_a_serial_console_is_a_command_of_the_runtime(self):
+        self.flags(enabled=True, group="serial_console")
+        server = self.create()
+        body = {"remote_console": {"protocol": "serial", "type": "serial"}}
+        shown = self.api.api_post(f"/servers/{server['id']}/remote-consoles", body).body["remote_console"]
+        self.assertIn("token=", shown["url"])
+        port = self.driver.get_serial_console(None, mock.Mock(uuid=server["id"])).port
+        self.assertEqual(port, self.driver.get_serial_console(None, mock.Mock(uuid=server["id"])).port)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+            # The stand-in knows no such command, and says so at its terminal.
+            while client.recv(4096):
+                pass
+        self.assertEqual(self.host.calls("exec"), [["exec", "--tty", server["id"], "/bin/sh"]])
+        self._delete_server(server)
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", port))
 
     def test_the_host_has_the_trait_and_its_inventory(self):
         provider = self._get_provider_uuid_by_host("host1")

@@ -192,8 +192,8 @@ class Servers(LiveCase):
         body = {"remote_console": {"protocol": "serial", "type": "serial"}}
         shown = self.cloud.compute.post(f"/servers/{server.id}/remote-consoles", json=body).json()
         with WebSocket(shown["remote_console"]["url"]) as console:
-            console.write(b"echo $((6 * 7)) at $(hostname); exit\n")
-            self.assertIn(f"42 at {server.hostname}".encode(), console.read_to_end())
+            console.write(b"echo $((6 * 7)) at $(hostname)\n")
+            console.read_until(f"42 at {server.hostname}".encode())
 
     def test_hostile_images(self):
         """Each fails its server, with a reason that can be read, and changes nothing outside of the store."""

@@ -39,6 +39,8 @@ class Cinder:
         if method == "POST" and not name:
             name = str(uuid.uuid4())
             self.attachments[name] = body["attachment"]["volume_uuid"]
+        if name not in self.attachments:
+            return 404, {"itemNotFound": {"code": 404, "message": name}}
         volume = self.attachments.pop(name) if method == "DELETE" else self.attachments[name]
         connection = {"driver_volume_type": "local", "device_path": self.volumes[volume], "attachment_id": name}
         shown = {"id": name, "volume_id": volume, "status": "attached", "connection_info": connection}

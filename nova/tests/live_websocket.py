@@ -43,17 +43,17 @@ class WebSocket:
         masked = bytes(b ^ mask[i % 4] for i, b in enumerate(data))
         self.socket.sendall(bytes([0x80 | BINARY, 0x80 | len(data)]) + mask + masked)
 
-    def read_to_end(self):
-        """Everything until the other side closes."""
+    def read_until(self, text):
+        """Everything up to text. The proxy itself drops what comes just before an end."""
         found = b""
-        while len(head := self.stream.read(2)) == 2:
+        while text not in found:
+            head = self.stream.read(2)
+            if len(head) < 2 or head[0] & 0xF == CLOSE:
+                raise EOFError(found)
             size = head[1] & 0x7F
             if size == 126:
                 [size] = struct.unpack(">H", self.stream.read(2))
             elif size == 127:
                 [size] = struct.unpack(">Q", self.stream.read(8))
-            data = self.stream.read(size)
-            if head[0] & 0xF == CLOSE:
-                break
-            found += data
+            found += self.stream.read(size)
         return found

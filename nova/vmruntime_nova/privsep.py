@@ -103,26 +103,31 @@ def write_file(path: str, content: bytes, mode: int) -> None:
     store.write(store.Path(path), content, mode)
 
 
-# The programs behind serial consoles, which end with this process.
-_consoles: dict[str, subprocess.Popen[str]] = {}
+# The programs behind serial consoles, which end with this process, and their ports.
+_consoles: dict[str, tuple[subprocess.Popen[str], int]] = {}
 
 
 @context.entrypoint
 def console(name: str, argv: list[str], address: str) -> int:
-    """The port at which argv, a command of the runtime, has a terminal for who connects. There is one of a name."""
+    """The port at which argv, a command of the runtime, has a terminal for who connects.
+
+    It stays the same until end_console: Nova asks again when somebody comes with a token for it.
+    """
     _need_runtime(argv)
+    if name in _consoles and _consoles[name][0].poll() is None:
+        return _consoles[name][1]
     end_console(name)
     argv = [sys.executable, "-m", "vmruntime_nova.console", address, *argv]
     program = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    _consoles[name] = program
     assert program.stdout
-    return int(program.stdout.readline())
+    _consoles[name] = program, int(program.stdout.readline())
+    return _consoles[name][1]
 
 
 @context.entrypoint
 def end_console(name: str) -> None:
     """Closes a port that console has opened. None there is fine."""
-    program = _consoles.pop(name, None)
+    program, _ = _consoles.pop(name, (None, 0))
     if not program:
         return
     with program:
