@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -56,6 +57,8 @@ type container struct {
 	// oomKills is how many processes were killed for want of memory until the end.
 	oomKills uint64
 	init     *process
+	// pinned are namespaces of init, see pin.
+	pinned []*os.File
 	// execs holds nil for a name whose process is being started.
 	execs map[string]*process
 }
@@ -130,6 +133,7 @@ func (c *container) create() error {
 	defer close(c.setUp)
 	if c.err = c.launchInit(); c.err != nil {
 		c.ended()
+		c.release()
 	}
 	return c.err
 }
@@ -184,7 +188,7 @@ func (c *container) launchInit() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.init = p
+	c.init, c.pinned = p, pin(p.pid)
 	if c.state == creating {
 		c.state = created
 	}
@@ -197,6 +201,14 @@ func (c *container) ended() {
 	c.state, c.oomKills = stopped, c.cgroup.oomKills()
 	c.mu.Unlock()
 	go c.cgroup.remove()
+}
+
+// release lets go of what was kept beyond the end of init, once the host knows of it.
+func (c *container) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	closeAll(c.pinned)
+	c.pinned = nil
 }
 
 // start lets init run.

@@ -213,16 +213,23 @@ func (e *execRow) capabilities(sets *capSets) {
 	}
 }
 
-// execute tries the places where the program may be.
+// execute tries the places where the program may be. One that is found stays open
+// until the program runs: its path is looked up once then, and what of it is on the
+// share needs no second round of turns to the host.
 func (e *execRow) execute() error {
 	places := places(e.Process.Args[0], variable(e.env, "PATH"))
+	empty, err := e.text("")
+	if err != nil {
+		return err
+	}
 	for _, place := range places {
 		path, err := e.text(place)
 		if err != nil {
 			return err
 		}
 		if len(places) > 1 {
-			e.try("faccessat2", 1, unix.SYS_FACCESSAT2, at(unix.AT_FDCWD), path, unix.X_OK, unix.AT_EACCESS)
+			e.try("openat", 2, unix.SYS_OPENAT, at(unix.AT_FDCWD), path, unix.O_PATH|unix.O_CLOEXEC)
+			e.try("faccessat2", 1, unix.SYS_FACCESSAT2, 0, empty, unix.X_OK, unix.AT_EACCESS|unix.AT_EMPTY_PATH).result = true
 		}
 		if err := e.exec(place, e.Process.Args, e.env); err != nil {
 			return err

@@ -57,6 +57,17 @@ func (a *agent) serveStream(stream net.Conn) {
 		response = protocol.Response{Error: err.Error()}
 	}
 	_ = protocol.WriteMessage(stream, response)
+	a.answered(request)
+}
+
+// answered does what a request leaves for later than its answer.
+func (a *agent) answered(r protocol.Request) {
+	if r.Wait == nil || r.Wait.Process != "" {
+		return
+	}
+	if c, err := a.find(r.Wait.Container); err == nil {
+		c.release()
+	}
 }
 
 // serveStdio turns the stream into one of a process's.

@@ -60,6 +60,18 @@ func (s *streams) Wait() {
 // the host.
 const copyBuffer = 4*portWrite - yamuxHeader
 
+// firstBuffer is the size in bytes of the first read: most processes say little, and
+// pages that nobody has used before cost a guest time.
+const firstBuffer = 4 << 10
+
+// grown is the buffer for a read after one that gave n bytes.
+func grown(buffer []byte, n int) []byte {
+	if n < len(buffer) || len(buffer) == copyBuffer {
+		return buffer
+	}
+	return make([]byte, copyBuffer)
+}
+
 // outputPipe is the capacity in bytes of a pipe that the process writes to: it runs
 // on for that long before it has to wait for the agent.
 const outputPipe = 256 << 10
@@ -140,7 +152,7 @@ func (p *process) attach(fd int) (func(net.Conn), error) {
 func (p *process) input(stream net.Conn, file *os.File) {
 	defer stream.Close()
 	// A failure is either the stream's end or that nobody reads any more.
-	_, _ = io.CopyBuffer(struct{ io.Writer }{file}, stream, make([]byte, copyBuffer))
+	copyInput(file, stream)
 	if !p.terminal || !p.ended() {
 		// For a terminal this is a hangup; its output is lost then, as it is on
 		// a real one.
@@ -148,6 +160,22 @@ func (p *process) input(stream net.Conn, file *os.File) {
 	}
 	stream.Close()
 	_, _ = io.Copy(io.Discard, stream)
+}
+
+func copyInput(file io.Writer, stream io.Reader) {
+	buffer := make([]byte, firstBuffer)
+	for {
+		n, err := stream.Read(buffer)
+		if n > 0 {
+			if _, err := file.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+		buffer = grown(buffer, n)
+	}
 }
 
 // output copies what the process writes to the host. A host that closes the
@@ -164,7 +192,7 @@ func (p *process) output(stream net.Conn, file *os.File) {
 }
 
 func (p *process) copyOutput(w io.Writer, file *os.File) {
-	buffer := make([]byte, copyBuffer)
+	buffer := make([]byte, firstBuffer)
 	for {
 		if err := moveOutput(w, file); err != nil {
 			file.Close()
@@ -179,6 +207,7 @@ func (p *process) copyOutput(w io.Writer, file *os.File) {
 		}
 		switch {
 		case err == nil:
+			buffer = grown(buffer, n)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			drain(w, file, buffer)
 			return

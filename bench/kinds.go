@@ -19,10 +19,11 @@ a clone of a template.
 	},
 	{
 		name: "exit", title: "Exit and delete", measure: measureExit, picture: ofValues,
-		about: `How long after the end of a container's process its end is known on the host: that is when the process exits whose pid is in the
-pid file. Nobody outside sees the process end, so there are two bounds. **From the last input** begins before the process is
-told to end, with the write of the byte that it waits for: the true time is shorter. **From the last output** begins when
-its last words have arrived: the true time is longer by no more than their way takes. ` + "`delete`" + ` follows at once.`,
+		about: `How long after a container's process has said its last words its end is known on the host: that is when the process exits whose
+pid is in the pid file. Those words are its clock's time, a bash's $EPOCHREALTIME, and it exits at once. Before that it has told its time
+twenty times: each was between the question and the answer, which bounds how far its clock can be ahead of the host's. The exit is counted
+from the earliest moment that this allows, so the true time is shorter, by no more than the **uncertainty**. It has in it all that a process
+does at its end: bash's own clean-up, and the kernel's, which gives back its memory and closes its files. ` + "`delete`" + ` follows at once.`,
 	},
 	{
 		name: "density", title: "Density", measure: measureDensity, picture: ofStacks,
