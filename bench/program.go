@@ -133,18 +133,6 @@ func (c *container) create(ctx context.Context, l *lab, bundle string, stdin, st
 	return err
 }
 
-// line reads one line of the process's output.
-func (c *container) line(want string) error {
-	got, err := c.stdout.ReadString('\n')
-	if err == nil && got != want+"\n" {
-		err = fmt.Errorf("%q where %q was to come", got, want)
-	}
-	if err != nil {
-		return fmt.Errorf("output of %s: %w", c.id, err)
-	}
-	return nil
-}
-
 // exited watches the process that stands for the container, as an engine does.
 // Call it while the process runs.
 func (c *container) exited() (wait func() error, err error) {
