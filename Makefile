@@ -19,7 +19,7 @@ SOURCES  = $(shell find $(1) -name '*.go' ! -name '*_test.go' ! -path '*/testdat
 KERNEL   = $(wildcard build/kernel/*.deb)
 
 .PHONY: build
-build: bin/vmruntime bin/vmruntime-shim bin/vmagent bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-virtiofsd ## build the programs into bin/
+build: bin/vmruntime bin/vmruntime-shim bin/vmagent bin/vmagent-disk bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-virtiofsd ## build the programs into bin/
 
 .PHONY: help
 help: ## list the targets
@@ -77,6 +77,7 @@ fuzz: ## fuzz what reads foreign input, FUZZTIME each
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzMountOptions$$' -fuzztime $(FUZZTIME) ./agent
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzGuestChannel$$' -fuzztime $(FUZZTIME) ./shim
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzSeed$$' -fuzztime $(FUZZTIME) ./agent
+	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzMetadata$$' -fuzztime $(FUZZTIME) ./agent/cloud
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzExtractKernel$$' -fuzztime $(FUZZTIME) ./vm/guest
 
 # Which rows to measure, all if empty, and how often.
@@ -118,6 +119,9 @@ bin/vmruntime-shim:
 bin/vmagent: $(call SOURCES,agent protocol cmd/vmagent)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmagent
 
+bin/vmagent-disk: $(call SOURCES,agent protocol cmd/vmagent-disk)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmagent-disk
+
 # libvirt probes an emulator anew, for seconds, when its file has changed: it is
 # written only when its sources are newer.
 bin/vmruntime-qemu: $(call SOURCES,cmd/vmruntime-qemu internal/confine)
@@ -131,7 +135,7 @@ bin/vmruntime-readonly.so: cmd/vmruntime-qemu/readonly/open.c
 bin/vmruntime-virtiofsd: $(call SOURCES,cmd/vmruntime-virtiofsd internal/confine)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmruntime-virtiofsd
 
-build/guest/guest.json: bin/vmagent bin/vmruntime-qemu $(KERNEL) $(call SOURCES,vm/guest) | bin/vmruntime bin/vmruntime-shim
+build/guest/guest.json: bin/vmagent bin/vmagent-disk bin/vmruntime-qemu $(KERNEL) $(call SOURCES,vm/guest) | bin/vmruntime bin/vmruntime-shim
 	@[ -n "$(KERNEL)" ] || { echo 'no kernel package in build/kernel: run hack/setup.sh' >&2; exit 1; }
 	bin/vmruntime guest build $(KERNEL:%=--kernel %) -o build/guest
 
@@ -139,7 +143,7 @@ build/guest/guest.json: bin/vmagent bin/vmruntime-qemu $(KERNEL) $(call SOURCES,
 install: build guest ## install into DESTDIR/PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/vmruntime/guest $(DESTDIR)$(SYSCONFDIR)/vmruntime
 	install -m 0755 bin/vmruntime $(DESTDIR)$(PREFIX)/bin/vmruntime
-	install -m 0755 bin/vmagent bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-shim bin/vmruntime-virtiofsd $(DESTDIR)$(PREFIX)/lib/vmruntime/
+	install -m 0755 bin/vmagent bin/vmagent-disk bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-shim bin/vmruntime-virtiofsd $(DESTDIR)$(PREFIX)/lib/vmruntime/
 	install -m 0644 build/guest/* $(DESTDIR)$(PREFIX)/lib/vmruntime/guest/
 	[ -e $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml ] || \
 		install -m 0644 docs/config.toml $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml

@@ -51,8 +51,19 @@ func boot(build string) {
 }
 
 func startUp(build string) error {
-	if err := mountSystem(); err != nil {
+	a, err := prepare(build)
+	if err != nil || a == nil {
 		return err
+	}
+	go guarded(func() { a.seed(readSeed) })
+	return a.serve()
+}
+
+// prepare makes the guest fit for containers. There is no agent where the guest was
+// only to show that it boots.
+func prepare(build string) (*agent, error) {
+	if err := mountSystem(); err != nil {
+		return nil, err
 	}
 	words := bootWords()
 	var late []string
@@ -60,33 +71,32 @@ func startUp(build string) error {
 		late = nicModules
 	}
 	if err := loadModules("order", late...); err != nil {
-		return err
+		return nil, err
 	}
 	if slices.Contains(words, protocol.ProbeWord) {
-		return nil
+		return nil, nil
 	}
 	if err := switchRoot(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := leaveConsole(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := loopbackUp(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := raiseLimits(); err != nil {
-		return err
+		return nil, err
 	}
 	a := newAgent(build)
 	a.self = agentPath
 	a.cgroupMount, a.cgroups = "/sys/fs/cgroup", "/sys/fs/cgroup"
 	if err := a.findHome(); err != nil {
-		return err
+		return nil, err
 	}
 	enableControllers(a.cgroups)
 	go guarded(a.reaper.run)
-	go guarded(func() { a.seed(readSeed) })
-	return a.serve()
+	return a, nil
 }
 
 // guarded ends the VM with a message instead of the kernel's panic, which a

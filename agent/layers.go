@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -51,8 +52,8 @@ type layered struct {
 func (l *layered) mount(layers protocol.Layers) error {
 	var lowers []string
 	for i, name := range layers.Lower {
-		lower := filepath.Join(l.dir, fmt.Sprintf("lower%d", i))
-		if err := l.mountVolume(name, lower, "erofs", unix.MS_RDONLY, ""); err != nil {
+		lower := fmt.Sprintf("lower%d", i)
+		if err := l.mountVolume(name, filepath.Join(l.dir, lower), "erofs", unix.MS_RDONLY, ""); err != nil {
 			return err
 		}
 		lowers = append(lowers, lower)
@@ -64,14 +65,34 @@ func (l *layered) mount(layers protocol.Layers) error {
 	if err := l.mountUpper(layers.Upper, upper); err != nil {
 		return err
 	}
-	if err := makeUpper(upper, lowers[0]); err != nil {
+	if err := makeUpper(upper, filepath.Join(l.dir, lowers[0])); err != nil {
 		return fmt.Errorf("upper: %w", err)
 	}
 	// Nothing is kept in the upper that depends on one lower: the next start may have
 	// another (Documentation/filesystems/overlayfs.rst, "Changes to underlying filesystems").
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/fs,workdir=%s/work,index=off,metacopy=off,redirect_dir=off",
-		strings.Join(lowers, ":"), upper, upper)
-	return l.mountAt("overlay", filepath.Join(l.dir, "root"), "overlay", 0, options)
+	// Whole paths of 127 layers would be more than a mount takes.
+	options := fmt.Sprintf("lowerdir=%s,upperdir=upper/fs,workdir=upper/work,index=off,metacopy=off,redirect_dir=off",
+		strings.Join(lowers, ":"))
+	return l.inDir(func() error { return l.mountAt("overlay", filepath.Join(l.dir, "root"), "overlay", 0, options) })
+}
+
+// inDir calls do on a thread of its own that has the directory for its working
+// directory.
+func (l *layered) inDir(do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// The thread ends with the goroutine that does not unlock it.
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Chdir(l.dir)
+		}
+		if err == nil {
+			err = do()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // mountUpper mounts the volume of that name, or memory where it is empty.
@@ -115,8 +136,11 @@ func (l *layered) unmount() {
 }
 
 // findVolume is the name of the block device in sys that has the serial number, or of
-// the partition that has the name.
+// the partition that has the name, or the one that the name is the file of.
 func findVolume(sys, name string) string {
+	if device, ok := strings.CutPrefix(name, "/dev/"); ok {
+		return device
+	}
 	serials, _ := filepath.Glob(filepath.Join(sys, "block/*/serial"))
 	for _, file := range serials {
 		if text, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(text)) == name {

@@ -42,7 +42,14 @@ containernetworking-plugins networks of podman
 iptables                   engines publish ports with it
 cloud-init                 checks the seed against its schema
 erofs-utils                images of root filesystems, read-only
-e2fsprogs                  mke2fs, the root file system of it
+e2fsprogs                  images of what containers write
+syslinux                   starts disks with a BIOS
+syslinux-common            its code for the first sector of a disk
+systemd-boot-efi           starts disks with UEFI
+mtools                     makes the FAT that both are on, without mounting it
+qemu-utils                 qemu-img, disks in the format qcow2
+ovmf                       UEFI of virtual machines, for the tests of disks
+fdisk                      sfdisk, tests look at the partitions of disks
 genisoimage                isoinfo, an independent reader of the seed ISO
 iperf3                     network throughput, in benchmarks
 redis-tools                redis-benchmark, against a redis in a container

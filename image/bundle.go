@@ -220,12 +220,7 @@ func (s *Store) Temporary(ctx context.Context, r Request, file string) (*Tempora
 		return nil, err
 	}
 	defer unlock()
-	var i Image
-	if file != "" {
-		i, err = s.importFile(ctx, "", file)
-	} else {
-		i, err = s.Find(r.Image)
-	}
+	i, err := s.findOrImport(ctx, r.Image, file)
 	if err != nil {
 		return nil, err
 	}

@@ -33,12 +33,27 @@ func (i Image) runtimeSpec(rootfs string, args []string) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	process, err := newProcess(config.Config, rootfs, args)
+	spec, err := newSpec(config, args)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	if spec.Process.User, err = findUser(config.Config.User, rootfs); err != nil {
+		return nil, fmt.Errorf("configuration: config.User: %w", err)
+	}
+	if c := spec.Process.Capabilities; spec.Process.User.UID != 0 {
+		c.Effective, c.Permitted = nil, nil
+	}
 	if err := makeVolumes(config.Config, rootfs); err != nil {
 		return nil, fmt.Errorf("configuration: Volumes: %w", err)
+	}
+	return spec, nil
+}
+
+// newSpec is all that can be said without looking into the image: the user is root.
+func newSpec(config v1.Image, args []string) (*specs.Spec, error) {
+	process, err := newProcess(config.Config, args)
+	if err != nil {
+		return nil, err
 	}
 	spec := basespec.New()
 	spec.Process = process
@@ -48,7 +63,7 @@ func (i Image) runtimeSpec(rootfs string, args []string) (*specs.Spec, error) {
 	return spec, nil
 }
 
-func newProcess(c v1.ImageConfig, rootfs string, args []string) (*specs.Process, error) {
+func newProcess(c v1.ImageConfig, args []string) (*specs.Process, error) {
 	if len(args) == 0 {
 		args = c.Cmd
 	}
@@ -56,21 +71,13 @@ func newProcess(c v1.ImageConfig, rootfs string, args []string) (*specs.Process,
 	if len(args) == 0 {
 		return nil, errors.New("neither Entrypoint nor Cmd is there: name a command")
 	}
-	u, err := findUser(c.User, rootfs)
-	if err != nil {
-		return nil, fmt.Errorf("config.User: %w", err)
-	}
 	env := slices.Clone(c.Env)
 	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
 		env = append(env, basespec.DefaultPath)
 	}
-	given := capabilities
-	if u.UID != 0 {
-		given = nil
-	}
 	return &specs.Process{
-		Args: args, Env: env, User: u, Cwd: path.Join("/", c.WorkingDir),
-		Capabilities: &specs.LinuxCapabilities{Bounding: capabilities, Effective: given, Permitted: given},
+		Args: args, Env: env, Cwd: path.Join("/", c.WorkingDir),
+		Capabilities: &specs.LinuxCapabilities{Bounding: capabilities, Effective: capabilities, Permitted: capabilities},
 	}, nil
 }
 

@@ -15,16 +15,22 @@ import (
 // of which takes /etc/doomed away.
 func imageTar(t testing.TB) string {
 	t.Helper()
+	return imageTarOf(t, "worker")
+}
+
+// imageTarOf is the same image with another user.
+func imageTarOf(t testing.TB, user string) string {
+	t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		t.Skip("needs busybox-static: ", err)
 	}
-	base := tarOf(t, map[string]string{"bin/busybox": string(busybox), "etc/doomed": "x", "etc/passwd": "worker:x:77:78::/:/bin/sh\n"})
+	base := tarOf(t, map[string]string{"bin/busybox": string(busybox), "etc/doomed": "x", "etc/passwd": "root:x:0:0::/root:/bin/sh\nworker:x:77:78::/:/bin/sh\n"})
 	app := tarOf(t, map[string]string{"app/hello": "from the app\n", "etc/.wh.doomed": ""})
 	sum := func(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 	config, err := json.Marshal(map[string]any{
 		"os": "linux", "architecture": "amd64",
-		"config": map[string]any{"Entrypoint": []string{"/bin/busybox", "sh", "-c"}, "Cmd": []string{"exit 3"}, "Env": []string{"A=1"}, "User": "worker", "WorkingDir": "/app"},
+		"config": map[string]any{"Entrypoint": []string{"/bin/busybox", "sh", "-c"}, "Cmd": []string{"exit 3"}, "Env": []string{"A=1"}, "User": user, "WorkingDir": "/app"},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + sum(base), "sha256:" + sum(app)}},
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 
 	"github.com/urfave/cli/v3"
@@ -30,6 +31,7 @@ func guestBuildCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "a linux-image `PACKAGE` (.deb; repeat it for linux-modules), or a vmlinuz (default: the host's own kernel)"},
 			&cli.StringFlag{Name: "modules", Usage: "the modules `DIR` of a vmlinuz"},
 			&cli.StringFlag{Name: "agent", Usage: "the vmagent `FILE` (default: the one that belongs to this program)"},
+			&cli.StringFlag{Name: "disk-agent", Usage: "the vmagent-disk `FILE`, for disks that boot by themselves (default: the one that belongs to this program)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the guest's `DIR` (default: where this program looks for it)"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -58,11 +60,12 @@ func guestBuildCommand() *cli.Command {
 
 func guestOptions(c *cli.Command, config runtime.Config) (guest.Options, error) {
 	options := guest.Options{
-		Kernels:  c.StringSlice("kernel"),
-		Modules:  c.String("modules"),
-		Agent:    c.String("agent"),
-		Output:   c.String("output"),
-		Progress: c.Root().Writer,
+		Kernels:   c.StringSlice("kernel"),
+		Modules:   c.String("modules"),
+		Agent:     c.String("agent"),
+		DiskAgent: c.String("disk-agent"),
+		Output:    c.String("output"),
+		Progress:  c.Root().Writer,
 	}
 	if len(options.Kernels) == 0 {
 		image, modules, err := guest.HostKernel()
@@ -73,6 +76,13 @@ func guestOptions(c *cli.Command, config runtime.Config) (guest.Options, error) 
 	}
 	if options.Agent == "" {
 		options.Agent = config.Agent
+	}
+	if options.DiskAgent == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			return guest.Options{}, err
+		}
+		options.DiskAgent = guest.DefaultDiskAgent(exe)
 	}
 	if options.Output == "" {
 		options.Output = config.Guest

@@ -35,7 +35,7 @@ func imageCommand() *cli.Command {
 			{Name: "unbundle", Usage: "unmount a bundle and remove what image bundle has made", ArgsUsage: "DIR", Action: withStore(1, 1, unbundle), Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "keep", Usage: "unmount only: image bundle mounts it again"},
 			}},
-			imageCommitCommand(),
+			imageCommitCommand(), imageDiskCommand(),
 		},
 	}
 }

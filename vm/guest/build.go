@@ -25,8 +25,10 @@ type Options struct {
 	// vmlinuz, whose modules are then in Modules.
 	Kernels []string
 	Modules string
-	// Agent is the vmagent binary.
-	Agent string
+	// Agent is the vmagent binary, DiskAgent the one for disks that boot by
+	// themselves.
+	Agent     string
+	DiskAgent string
 	// Output is the guest's directory; a guest that is there is replaced.
 	Output string
 	// Progress receives a line for each step.
@@ -65,7 +67,7 @@ func build(ctx context.Context, options Options) (Image, error) {
 	step := func(format string, args ...any) { fmt.Fprintf(options.Progress, format+"\n", args...) }
 	step("kernel %s", source.release)
 	made := filepath.Join(work, "guest")
-	info, err := write(made, source, options.Agent, step)
+	info, err := write(made, source, options, step)
 	if err != nil {
 		return Image{}, err
 	}
@@ -78,7 +80,7 @@ func build(ctx context.Context, options Options) (Image, error) {
 }
 
 // write makes the files of a guest in the new directory dir.
-func write(dir string, source kernel, agentPath string, step func(string, ...any)) (Info, error) {
+func write(dir string, source kernel, options Options, step func(string, ...any)) (Info, error) {
 	packed, err := os.ReadFile(source.image)
 	if err != nil {
 		return Info{}, err
@@ -88,16 +90,24 @@ func write(dir string, source kernel, agentPath string, step func(string, ...any
 		return Info{}, fmt.Errorf("%s: %w", source.image, err)
 	}
 	step("vmlinux of %d MiB out of %d MiB", len(vmlinux)>>20, len(packed)>>20)
-	agent, err := readAgent(agentPath)
+	agent, err := readAgent(options.Agent)
 	if err != nil {
 		return Info{}, err
 	}
-	modules, err := loadModules(source.modules)
+	tree, err := openTree(source.modules)
+	if err != nil {
+		return Info{}, err
+	}
+	modules, err := tree.resolve(wanted{required, optional, onDemand, layers})
 	if err != nil {
 		return Info{}, err
 	}
 	var initramfs bytes.Buffer
 	if err := writeInitramfs(&initramfs, agent, modules); err != nil {
+		return Info{}, err
+	}
+	diskInitramfs, err := packDiskInitramfs(tree, options.DiskAgent)
+	if err != nil {
 		return Info{}, err
 	}
 
@@ -106,9 +116,11 @@ func write(dir string, source kernel, agentPath string, step func(string, ...any
 		Protocol: protocol.Version,
 		Built:    time.Now().UTC().Truncate(time.Second),
 		SHA256: map[string]string{
-			kernelFile:    sum(vmlinux),
-			initramfsFile: sum(initramfs.Bytes()),
-			"vmagent":     sum(agent),
+			kernelFile:        sum(vmlinux),
+			initramfsFile:     sum(initramfs.Bytes()),
+			"vmagent":         sum(agent),
+			vmlinuzFile:       sum(packed),
+			diskInitramfsFile: sum(diskInitramfs),
 		},
 	}
 	info.AgentBuild = info.SHA256["vmagent"][:12]
@@ -120,18 +132,12 @@ func write(dir string, source kernel, agentPath string, step func(string, ...any
 		return Info{}, err
 	}
 	return info, writeFiles(dir, map[string][]byte{
-		kernelFile:    vmlinux,
-		initramfsFile: initramfs.Bytes(),
-		infoFile:      append(description, '\n'),
+		kernelFile:        vmlinux,
+		initramfsFile:     initramfs.Bytes(),
+		vmlinuzFile:       packed,
+		diskInitramfsFile: diskInitramfs,
+		infoFile:          append(description, '\n'),
 	})
-}
-
-func loadModules(dir string) ([]module, error) {
-	tree, err := openTree(dir)
-	if err != nil {
-		return nil, err
-	}
-	return tree.resolve(wanted{required, optional, onDemand, layers})
 }
 
 // readAgent refuses what cannot run as the only program of a guest.

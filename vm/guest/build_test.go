@@ -105,10 +105,11 @@ func testOptions(t *testing.T) Options {
 		t.Fatalf("%v: %v\n%s", cmd, err, out)
 	}
 	return Options{
-		Kernels:  packages,
-		Agent:    agent,
-		Output:   filepath.Join(dir, "guest"),
-		Progress: t.Output(),
+		Kernels:   packages,
+		Agent:     agent,
+		DiskAgent: agent,
+		Output:    filepath.Join(dir, "guest"),
+		Progress:  t.Output(),
 	}
 }
 

@@ -1,9 +1,10 @@
 // Package guest makes the guest that every container boots, and finds it again.
 //
-// A guest is a directory with three files: vmlinux, the uncompressed kernel of
+// A guest is a directory with five files: vmlinux, the uncompressed kernel of
 // an ordinary distribution; initramfs, which holds vmagent as /init and the few
-// modules it needs; and guest.json, which describes both. [Build] makes one,
-// [Open] reads it, [DefaultDir] tells where it belongs.
+// modules it needs; vmlinuz and initramfs-disk, the same for disks that boot by
+// themselves; and guest.json, which describes them. [Build] makes one, [Open]
+// reads it, [DefaultDir] tells where it belongs.
 package guest
 
 import (
@@ -23,6 +24,9 @@ const (
 	kernelFile    = "vmlinux"
 	initramfsFile = "initramfs"
 	infoFile      = "guest.json"
+	// Those of disks that boot by themselves.
+	vmlinuzFile       = "vmlinuz"
+	diskInitramfsFile = "initramfs-disk"
 )
 
 // errMissing is what Open's error wraps where there is no guest.
@@ -33,6 +37,9 @@ type Image struct {
 	// Kernel and Initramfs are absolute paths.
 	Kernel    string `json:"kernel"`
 	Initramfs string `json:"initramfs"`
+	// Vmlinuz and DiskInitramfs are what disks boot, see [Image.CheckDisk].
+	Vmlinuz       string `json:"vmlinuz"`
+	DiskInitramfs string `json:"diskInitramfs"`
 	Info
 }
 
@@ -47,7 +54,7 @@ type Info struct {
 	// Modules are loaded at boot, in this order.
 	Modules []string  `json:"modules"`
 	Built   time.Time `json:"built"`
-	// SHA256 holds the sums of vmlinux, initramfs and vmagent in hex.
+	// SHA256 holds the sums of the files, and of vmagent, in hex.
 	SHA256 map[string]string `json:"sha256"`
 }
 
@@ -60,8 +67,10 @@ func Open(dir string) (Image, error) {
 		return Image{}, fmt.Errorf("open guest: %w", err)
 	}
 	image := Image{
-		Kernel:    filepath.Join(dir, kernelFile),
-		Initramfs: filepath.Join(dir, initramfsFile),
+		Kernel:        filepath.Join(dir, kernelFile),
+		Initramfs:     filepath.Join(dir, initramfsFile),
+		Vmlinuz:       filepath.Join(dir, vmlinuzFile),
+		DiskInitramfs: filepath.Join(dir, diskInitramfsFile),
 	}
 	body, err := os.ReadFile(filepath.Join(dir, infoFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -84,6 +93,17 @@ func Open(dir string) (Image, error) {
 	return image, nil
 }
 
+// CheckDisk tells whether the guest has what disks boot: one that was built by an
+// older program has not.
+func (i Image) CheckDisk() error {
+	for _, path := range []string{i.Vmlinuz, i.DiskInitramfs} {
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			return fmt.Errorf("guest %s: %w for disks: %s is not there (remedy: vmruntime guest build)", filepath.Dir(path), errMissing, filepath.Base(path))
+		}
+	}
+	return nil
+}
+
 // DefaultDir is where the guest of the program exe belongs: build/guest in a
 // checkout, lib/vmruntime/guest beside the bin directory of an installation.
 func DefaultDir(exe string) string {
@@ -95,6 +115,9 @@ func DefaultDir(exe string) string {
 
 // DefaultAgent is the vmagent that belongs to the program exe.
 func DefaultAgent(exe string) string { return helper(exe, "vmagent") }
+
+// DefaultDiskAgent is the vmagent-disk that belongs to the program exe.
+func DefaultDiskAgent(exe string) string { return helper(exe, "vmagent-disk") }
 
 // DefaultEmulator is the emulator wrapper that belongs to the program exe.
 func DefaultEmulator(exe string) string { return helper(exe, "vmruntime-qemu") }

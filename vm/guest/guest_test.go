@@ -22,7 +22,7 @@ func makeGuest(t *testing.T, files map[string]string) string {
 
 func TestOpen(t *testing.T) {
 	dir := makeGuest(t, map[string]string{
-		"vmlinux": "k", "initramfs": "i",
+		"vmlinux": "k", "initramfs": "i", "vmlinuz": "z",
 		"guest.json": `{"release":"6.1.0","protocol":1,"agentBuild":"abc"}`,
 	})
 	image, err := Open(dir)
@@ -30,8 +30,18 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if image.Kernel != filepath.Join(dir, "vmlinux") || image.Initramfs != filepath.Join(dir, "initramfs") ||
+		image.Vmlinuz != filepath.Join(dir, "vmlinuz") || image.DiskInitramfs != filepath.Join(dir, "initramfs-disk") ||
 		image.Release != "6.1.0" || image.AgentBuild != "abc" {
 		t.Errorf("opened %+v", image)
+	}
+	if err := image.CheckDisk(); err == nil || !strings.Contains(err.Error(), "initramfs-disk is not there") {
+		t.Errorf("without what disks boot the error is %v", err)
+	}
+	if err := os.WriteFile(image.DiskInitramfs, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := image.CheckDisk(); err != nil {
+		t.Error(err)
 	}
 }
 
