@@ -17,12 +17,14 @@ import (
 // A directory is one of the host that is told from another of the same path, and
 // from one that got its inode number later.
 type directory struct {
-	Path   string `json:"path"`
-	Device uint64 `json:"device"`
-	Inode  uint64 `json:"inode"`
+	Path  string `json:"path"`
+	Inode uint64 `json:"inode"`
 	// Born is when it was made in nanoseconds since the epoch, 0 where the file
 	// system does not know.
 	Born int64 `json:"born"`
+	// Devices are the numbers of the file systems that it and the directories above
+	// it are on, its own first.
+	Devices []uint64 `json:"devices"`
 }
 
 func findDirectory(path string) (directory, error) {
@@ -30,11 +32,30 @@ func findDirectory(path string) (directory, error) {
 	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &stat); err != nil {
 		return directory{}, &os.PathError{Op: "statx", Path: path, Err: err}
 	}
-	d := directory{Path: path, Device: unix.Mkdev(stat.Dev_major, stat.Dev_minor), Inode: stat.Ino}
+	d := directory{Path: path, Inode: stat.Ino}
 	if stat.Mask&unix.STATX_BTIME != 0 {
 		d.Born = stat.Btime.Sec*1e9 + int64(stat.Btime.Nsec)
 	}
-	return d, nil
+	for {
+		device, err := deviceOf(path)
+		if err != nil {
+			return directory{}, err
+		}
+		d.Devices = append(d.Devices, device)
+		above := filepath.Dir(path)
+		if above == path {
+			return d, nil
+		}
+		path = above
+	}
+}
+
+func deviceOf(path string) (uint64, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return stat.Dev, nil
 }
 
 // is tells whether the two are one. A file system may have another device number
@@ -48,16 +69,17 @@ func (d directory) is(other directory) bool {
 func (d directory) gone() bool {
 	now, err := findDirectory(d.Path)
 	if err == nil {
-		return now.Device == d.Device && !now.is(d)
+		return now.Devices[0] == d.Devices[0] && !now.is(d)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	for above := filepath.Dir(d.Path); ; above = filepath.Dir(above) {
-		if found, err := findDirectory(above); err == nil || above == "/" {
-			return err == nil && found.Device == d.Device
+	path := d.Path
+	for _, device := range d.Devices {
+		found, err := deviceOf(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err == nil && found == device
 		}
+		path = filepath.Dir(path)
 	}
+	return false
 }
 
 // key names what belongs to the directory.
@@ -127,7 +149,7 @@ func behindBind(mounts []*mountinfo.Info, m *mountinfo.Info) (string, error) {
 			continue
 		}
 		path := filepath.Join(other.Mountpoint, below)
-		if got, err := findDirectory(path); err == nil && got.Device == want.Device && got.Inode == want.Inode {
+		if got, err := findDirectory(path); err == nil && got.Devices[0] == want.Devices[0] && got.Inode == want.Inode {
 			return path, nil
 		}
 	}

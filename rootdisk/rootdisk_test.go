@@ -169,16 +169,21 @@ func TestGone(t *testing.T) {
 	dir := t.TempDir()
 	d, err := findDirectory(dir)
 	must(t, err)
+	devices := func(own uint64, above ...uint64) []uint64 {
+		return append(append([]uint64{own}, above...), d.Devices...)
+	}
 	elsewhere := d
-	elsewhere.Device++
+	elsewhere.Devices = append([]uint64{d.Devices[0] + 1}, d.Devices[1:]...)
 	older := d
 	older.Born--
-	missing := directory{Path: filepath.Join(dir, "a/b"), Device: d.Device, Inode: 1}
-	unmounted := directory{Path: filepath.Join(dir, "a/b"), Device: d.Device + 1, Inode: 1}
+	missing := directory{Path: filepath.Join(dir, "a/b"), Devices: devices(d.Devices[0], d.Devices[0])}
+	// The mount point has gone as well, so that nobody will mount it again.
+	inner := directory{Path: filepath.Join(dir, "a/b"), Devices: devices(d.Devices[0]+1, d.Devices[0]+1)}
+	unmounted := directory{Path: filepath.Join(dir, "a/b"), Devices: append([]uint64{d.Devices[0] + 1, d.Devices[0] + 1, d.Devices[0] + 1}, d.Devices[1:]...)}
 	for name, test := range map[string]struct {
 		d    directory
 		want bool
-	}{"there": {d, false}, "another file system": {elsewhere, false}, "another directory": {older, true}, "missing": {missing, true}, "unmounted": {unmounted, false}} {
+	}{"there": {d, false}, "another file system": {elsewhere, false}, "another directory": {older, true}, "missing": {missing, true}, "with its mount point": {inner, true}, "unmounted": {unmounted, false}} {
 		if got := test.d.gone(); got != test.want {
 			t.Errorf("%s: gone is %v", name, got)
 		}
