@@ -83,6 +83,8 @@ alone() {
 live() {
 	export NOVA_DIR
 	NOVA_DIR=$(mktemp -d)/openstack
+	# The database has a user of its own.
+	chmod 755 "${NOVA_DIR%/*}"
 	trap 'NOVA_KEEP_LOGS=build/nova hack/openstack.sh down; rmdir "${NOVA_DIR%/*}"' EXIT
 	hack/openstack.sh up
 	# shellcheck disable=SC1091
