@@ -47,7 +47,10 @@ from 1 to 10 and from 10 to 50 containers. The guest's RAM is part of QEMU's; th
 	{
 		name: "ways", title: "Ways", measure: measureWays, picture: ofPanels,
 		about: `The same container in every way that a machine can boot and reach its files: from the start of ` + "`run`" + ` of ` + "`true`" + ` to its exit; the
-proportional set size (PSS) of all processes of an idle one; and fio's jobs, as above, in the root filesystem.`,
+proportional set size (PSS) of all processes of an idle one; and fio's jobs, as above, in the root filesystem. *Warm* machines are clones of
+a template, all others boot. **Base image** boots Debian's own system with cloud-init ([base-image.md](../base-image.md)); **block** is a
+root filesystem on disks that are there already ([block.md](../block.md)); the **self-booting disk** is a plain QEMU without vmruntime, from
+its start to power-off ([disk.md](../disk.md)).`,
 	},
 	{
 		name: "network", title: "Network", measure: measureNetwork, picture: ofValues,

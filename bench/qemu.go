@@ -77,7 +77,17 @@ func (m machine) option(name string) string {
 // initramfs, with these words behind the usual ones for the kernel, and no devices
 // but those of args.
 func (m machine) bare(ctx context.Context, kernel, initramfs string, words []string, args ...string) *exec.Cmd {
-	line := []string{"-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "null"}
+	line := append(m.alike(), "-serial", "null")
+	line = append(line, "-kernel", kernel, "-initrd", initramfs,
+		"-append", vm.Cmdline(words...))
+	cmd := exec.CommandContext(ctx, vm.QEMU, append(line, args...)...)
+	cmd.SysProcAttr = dieWithUs()
+	return cmd
+}
+
+// alike are the options for a QEMU with the machine's CPU and memory and no devices.
+func (m machine) alike() []string {
+	line := []string{"-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"}
 	for _, name := range []string{"-accel", "-cpu", "-m", "-smp"} {
 		if value := m.option(name); value != "" {
 			line = append(line, name, value)
@@ -88,11 +98,7 @@ func (m machine) bare(ctx context.Context, kernel, initramfs string, words []str
 	if slices.Contains(m, noHPET) {
 		line = append(line, noHPET)
 	}
-	line = append(line, "-kernel", kernel, "-initrd", initramfs,
-		"-append", vm.Cmdline(words...))
-	cmd := exec.CommandContext(ctx, vm.QEMU, append(line, args...)...)
-	cmd.SysProcAttr = dieWithUs()
-	return cmd
+	return line
 }
 
 // nic are the options that give a bare machine the first NIC of the container's

@@ -13,7 +13,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// A way is how a machine boots and reaches its files: a configuration of vmruntime.
+// A way is how a machine boots and reaches its files: a configuration of vmruntime, with
+// $BUILD for the directory of what is built.
 type way struct{ name, config string }
 
 var ways = []way{
@@ -21,6 +22,7 @@ var ways = []way{
 	{"9p, cold", `templates = "off"`},
 	{"virtiofs", `transport = "virtiofs"`},
 	{onDisks, `rootfs = "block"`},
+	{"base image", `base_image = "$BUILD/cloudimage.qcow2"`},
 }
 
 // onDisks is the way with a root filesystem of its own: a disk is made of what is
@@ -34,7 +36,8 @@ func measureWays(ctx context.Context, l *lab) ([]Figure, error) {
 	for _, job := range fileJobs {
 		figures = append(figures, Figure{Name: job.name, Unit: job.unit})
 	}
-	if _, err := l.warm(ctx); err != nil {
+	warmly, err := l.warm(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if err := l.prepareFiles(places[:1], l.rootfs()); err != nil {
@@ -46,7 +49,7 @@ func measureWays(ctx context.Context, l *lab) ([]Figure, error) {
 	}
 	var contenders []contender
 	for _, way := range ways {
-		p, err := l.configured(strings.Map(letters, way.name), way.config)
+		p, err := l.configured(strings.Map(letters, way.name), strings.ReplaceAll(way.config, "$BUILD", l.built()))
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +63,11 @@ func measureWays(ctx context.Context, l *lab) ([]Figure, error) {
 		}
 		contenders = append(contenders, disks.contender(l, way.name, p))
 	}
-	contenders = append(contenders, w.contender(l, "runc", l.reference("runc")))
+	disks, err := l.makeDisks(ctx, warmly)
+	if err != nil {
+		return nil, err
+	}
+	contenders = append(contenders, disks.contender(l), w.contender(l, "runc", l.reference("runc")))
 	return takeTurns(ctx, l.rounds, figures, contenders)
 }
 

@@ -22,5 +22,7 @@ phase build make --no-print-directory build guest build/bench/bench build/bench/
 # One of an older checkout lacks packages.
 [ -e build/bench/rootfs/usr/bin/iperf3 ] || rm -rf --one-file-system build/bench/rootfs
 phase rootfs hack/rootfs.sh build/bench/rootfs fio iperf3
+phase image hack/image.sh bench build/bench/rootfs
+phase cloudimage hack/cloudimage.sh
 phase measure measure "$@"
 timings
