@@ -35,7 +35,7 @@ integration() {
 		trap 'hack/libvirtd.sh stop' EXIT
 		hack/libvirtd.sh start || return
 	fi
-	local timeout=35m
+	local timeout=50m
 	[ "${VMRUNTIME_SOAK-}" != 1 ] || timeout=4h
 	# The agent's own scenarios are tried in a VM as well. One package at a time:
 	# machines are slow enough without others beside them.
@@ -44,7 +44,7 @@ integration() {
 
 # With containerd, dockerd and podman. UPDATE=1 writes the tables of README.md.
 engines() {
-	local timeout=35m
+	local timeout=50m
 	[ "${VMRUNTIME_SOAK-}" != 1 ] || timeout=2h
 	gotest engines -count=1 -timeout "$timeout" ./integration/engines ${UPDATE:+-update}
 }
