@@ -73,13 +73,21 @@ func (m machine) option(name string) string {
 	return ""
 }
 
+// accelerator is what decides the kernel's command line.
+func (m machine) accelerator() vm.Accelerator {
+	if strings.HasPrefix(m.option("-accel"), "kvm") {
+		return vm.KVM
+	}
+	return vm.TCG
+}
+
 // bare is a QEMU with the machine's CPU and memory that boots this kernel and
 // initramfs, with these words behind the usual ones for the kernel, and no devices
 // but those of args.
 func (m machine) bare(ctx context.Context, kernel, initramfs string, words []string, args ...string) *exec.Cmd {
 	line := append(m.alike(), "-serial", "null")
 	line = append(line, "-kernel", kernel, "-initrd", initramfs,
-		"-append", vm.Cmdline(words...))
+		"-append", vm.Cmdline(m.accelerator(), words...))
 	cmd := exec.CommandContext(ctx, vm.QEMU, append(line, args...)...)
 	cmd.SysProcAttr = dieWithUs()
 	return cmd

@@ -75,7 +75,7 @@ func TestNIC(t *testing.T) {
 
 func TestBare(t *testing.T) {
 	got := ofLibvirt.bare(t.Context(), "/k2", "/i", []string{"job=x"}, "-device", "d").Args
-	want := []string{"-m", "1024", "-no-hpet", "-serial", "null", "-kernel", "/k2", "-initrd", "/i", "-append", vm.Cmdline("job=x"), "-device", "d"}
+	want := []string{"-m", "1024", "-no-hpet", "-serial", "null", "-kernel", "/k2", "-initrd", "/i", "-append", vm.Cmdline(vm.TCG, "job=x"), "-device", "d"}
 	if !slices.Equal(got[len(got)-len(want):], want) {
 		t.Errorf("%q", got)
 	}

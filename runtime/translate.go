@@ -89,7 +89,7 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 		VCPUs:         vcpus(b.Spec, c, h.CPUs),
 		Kernel:        h.Guest.Kernel,
 		Initramfs:     h.Guest.Initramfs,
-		Cmdline:       vm.Cmdline(),
+		Cmdline:       vm.Cmdline(h.Accelerator),
 		Taps:          taps(dir),
 		Disks:         machineDisks(b),
 		Share:         filepath.Join(dir, "share"),

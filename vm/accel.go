@@ -173,7 +173,7 @@ func (p Proof) run(ctx context.Context) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, p.QEMU,
 		"-accel", "kvm", "-machine", "q35", "-cpu", "host", "-m", "256", "-smp", "1",
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
-		"-kernel", p.Kernel, "-initrd", p.Initramfs, "-append", Cmdline(protocol.ProbeWord))
+		"-kernel", p.Kernel, "-initrd", p.Initramfs, "-append", Cmdline(KVM, protocol.ProbeWord))
 	cmd.Stdout = &limitedWriter{to: &console, left: 64 << 10}
 	cmd.Stderr = cmd.Stdout
 	// A QEMU that hangs in KVM must not outlive the proof.
