@@ -80,6 +80,7 @@ func (d bootDisk) contender(l *lab) contender {
 // between is what reaches from the first line that begins with first to the last one
 // that begins with last.
 func between(text []byte, first, last byte) []byte {
+	text = append([]byte{'\n'}, text...)
 	from, to := bytes.Index(text, []byte{'\n', first}), bytes.LastIndex(text, []byte{'\n', last})
 	if from < 0 || to < from {
 		return text
