@@ -12,9 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/filelock"
 )
 
 // A Store is a directory of images. Any number of processes may work on it.
@@ -56,16 +57,11 @@ func (s *Store) path(parts ...string) string {
 const lockPoll = 50 * time.Millisecond
 
 func (s *Store) lock(ctx context.Context, name string, shared bool) (unlock func(), err error) {
-	l := flock.New(s.path(locksDir, name), flock.SetPermissions(0o600))
-	if shared {
-		_, err = l.TryRLockContext(ctx, lockPoll)
-	} else {
-		_, err = l.TryLockContext(ctx, lockPoll)
-	}
+	unlock, err = filelock.Lock(ctx, s.path(locksDir, name), shared, lockPoll)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s of the image store: %w", name, err)
 	}
-	return func() { _ = l.Close() }, nil
+	return unlock, nil
 }
 
 // nameFile is where a name is kept: any name is a good file name by its digest.

@@ -15,9 +15,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/vmruntime/vmruntime/image/fsimage"
+	"github.com/vmruntime/vmruntime/internal/filelock"
 )
 
 const (
@@ -173,16 +172,11 @@ func (s *Store) upper(ctx context.Context, r Request, o origin) (string, error) 
 }
 
 func (s *Store) lock(ctx context.Context, name string, shared bool) (unlock func(), err error) {
-	l := flock.New(s.path(locksDir, name), flock.SetPermissions(0o600))
-	if shared {
-		_, err = l.TryRLockContext(ctx, lockPoll)
-	} else {
-		_, err = l.TryLockContext(ctx, lockPoll)
-	}
+	unlock, err = filelock.Lock(ctx, s.path(locksDir, name), shared, lockPoll)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s of rootfs_store: %w", name, err)
 	}
-	return func() { _ = l.Close() }, nil
+	return unlock, nil
 }
 
 func exists(path string) bool {
