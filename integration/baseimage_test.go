@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 const (
@@ -131,7 +133,7 @@ func cloudInitDone(t testing.TB, c *container) {
 	_, dir := shimOf(c.id)
 	file := filepath.Join(dir, "share", "status")
 	eventually(t, bootPatience, "cloud-init has ended", func() bool { _, err := os.Stat(file); return err == nil })
-	text := readFile(t, file)
+	text := testutil.ReadFile(t, file)
 	t.Logf("cloud-init status: %s", text)
 	report, code, _ := strings.Cut(text, "\nexit ")
 	var status struct {
@@ -163,7 +165,7 @@ func TestGuestByAnnotation(t *testing.T) {
 		}
 	}
 	text := filepath.Join(t.TempDir(), "text.qcow2")
-	writeFile(t, text, strings.Repeat("no disk\n", 1000))
+	testutil.WriteFile(t, text, strings.Repeat("no disk\n", 1000))
 	r := vmruntime(t, map[string]string{uriVariable: uriEmbed, baseImageVariable: text})
 	if got := refusal(t, r.tryCreate(t, r.bundle(t))); !strings.Contains(got, "base_image: "+text+" is neither") {
 		t.Error(got)

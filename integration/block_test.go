@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // blockwise is the runtime whose containers have their root file systems on disks,
@@ -53,7 +55,7 @@ func TestBlock(t *testing.T) {
 
 func testBlock(t *testing.T, r runtime, store string) {
 	root, volume := newRootfs(t), t.TempDir()
-	writeFile(t, filepath.Join(root, "etc/told"), "before\n")
+	testutil.WriteFile(t, filepath.Join(root, "etc/told"), "before\n")
 	run := func(changes ...change) result {
 		t.Helper()
 		changes = append([]change{rootfs(root), writable, bind(volume, "/new/volume")}, changes...)
@@ -74,7 +76,7 @@ func testBlock(t *testing.T, r runtime, store string) {
 	for path, want := range map[string]string{
 		filepath.Join(root, "etc/told"): "before\n", filepath.Join(volume, "file"): "shared\n",
 	} {
-		if got := readFile(t, path); got != want {
+		if got := testutil.ReadFile(t, path); got != want {
 			t.Errorf("%s on the host has %q, not %q", path, got, want)
 		}
 	}
@@ -87,8 +89,8 @@ func testBlock(t *testing.T, r runtime, store string) {
 	same(run(look), "written\nmore\n/home/moved\n4755\npipe\n")
 
 	// What changes on the host is seen where the container has not written.
-	writeFile(t, filepath.Join(root, "etc/host"), "host\n")
-	writeFile(t, filepath.Join(root, "etc/told"), "changed\n")
+	testutil.WriteFile(t, filepath.Join(root, "etc/host"), "host\n")
+	testutil.WriteFile(t, filepath.Join(root, "etc/told"), "changed\n")
 	same(run(look), "written\nmore\nhost\n/home/moved\n4755\npipe\n")
 	// A root that is read-only has both, and mount points.
 	same(run(look, func(s *specs.Spec) { s.Root.Readonly = true }), "written\nmore\nhost\n/home/moved\n4755\npipe\n")

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // A change makes one thing different from the configuration that the runtime's
@@ -33,7 +35,7 @@ func editSpec(t testing.TB, dir string, changes ...change) {
 	t.Helper()
 	path := filepath.Join(dir, "config.json")
 	var spec specs.Spec
-	if err := json.Unmarshal([]byte(readFile(t, path)), &spec); err != nil {
+	if err := json.Unmarshal([]byte(testutil.ReadFile(t, path)), &spec); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range changes {
@@ -43,7 +45,7 @@ func editSpec(t testing.TB, dir string, changes ...change) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, path, string(text))
+	testutil.WriteFile(t, path, string(text))
 }
 
 func args(a ...string) change { return func(s *specs.Spec) { s.Process.Args = a } }
@@ -150,6 +152,6 @@ func makeRootfs(t testing.TB, dir string) {
 			t.Fatal(err)
 		}
 	}
-	writeFile(t, filepath.Join(dir, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n")
-	writeFile(t, filepath.Join(dir, "etc/group"), "root:x:0:\nuser:x:1000:\n")
+	testutil.WriteFile(t, filepath.Join(dir, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n")
+	testutil.WriteFile(t, filepath.Join(dir, "etc/group"), "root:x:0:\nuser:x:1000:\n")
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 const mib = 1 << 20
@@ -34,7 +36,7 @@ func cgroupName(t testing.TB) string {
 func cgroupsOf(t testing.TB, pid int) map[string]string {
 	t.Helper()
 	groups := map[string]string{}
-	lines := strings.Split(strings.TrimSpace(readFile(t, fmt.Sprintf("/proc/%d/cgroup", pid))), "\n")
+	lines := strings.Split(strings.TrimSpace(testutil.ReadFile(t, fmt.Sprintf("/proc/%d/cgroup", pid))), "\n")
 	for _, line := range lines {
 		fields := strings.SplitN(line, ":", 3)
 		if fields[1] != "" || len(lines) == 1 {
@@ -49,9 +51,9 @@ func cgroupFile(t testing.TB, pid int, controller, v1, v2 string) string {
 	t.Helper()
 	groups := cgroupsOf(t, pid)
 	if path, ok := groups[""]; ok && len(groups) == 1 {
-		return strings.TrimSpace(readFile(t, filepath.Join("/sys/fs/cgroup", path, v2)))
+		return strings.TrimSpace(testutil.ReadFile(t, filepath.Join("/sys/fs/cgroup", path, v2)))
 	}
-	return strings.TrimSpace(readFile(t, filepath.Join("/sys/fs/cgroup", controller, groups[controller], v1)))
+	return strings.TrimSpace(testutil.ReadFile(t, filepath.Join("/sys/fs/cgroup", controller, groups[controller], v1)))
 }
 
 func memoryLimit(t testing.TB, pid int) string {
@@ -178,9 +180,9 @@ func TestDeleteFrozen(t *testing.T) {
 	path := cgroupName(t)
 	c := r.startNew(t, idle, cgroupsPath(path))
 	if file := filepath.Join("/sys/fs/cgroup/freezer", path, "freezer.state"); exists(file) {
-		writeFile(t, file, "FROZEN")
+		testutil.WriteFile(t, file, "FROZEN")
 	} else {
-		writeFile(t, filepath.Join("/sys/fs/cgroup", path, "cgroup.freeze"), "1")
+		testutil.WriteFile(t, filepath.Join("/sys/fs/cgroup", path, "cgroup.freeze"), "1")
 	}
 	r.must(t, "delete", "--force", c.id)
 	if got := c.wait(t); got != 128+int(unix.SIGKILL) {

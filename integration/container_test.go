@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // A container that a test has created.
@@ -96,7 +98,7 @@ func (c *container) spawn(t testing.TB, o options, before, after []string) proce
 // readPid reads a pid file as containerd does, which wants nothing but digits.
 func readPid(t testing.TB, path string) int {
 	t.Helper()
-	pid, err := strconv.Atoi(readFile(t, path))
+	pid, err := strconv.Atoi(testutil.ReadFile(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // qemuOf is the pid of the container's QEMU.
@@ -178,7 +180,7 @@ func TestConfinement(t *testing.T) {
 	nothingLeft(t)
 	c := r.startNew(t, idle)
 	qemu := fmt.Sprintf("/proc/%d", qemuOf(t, c))
-	status := readFile(t, qemu+"/status")
+	status := testutil.ReadFile(t, qemu+"/status")
 	for _, set := range []string{"CapPrm", "CapEff", "CapBnd"} {
 		if got := statusField(t, status, set); got != ninepCapabilities() {
 			t.Errorf("%s of QEMU: %016x, not %016x", set, got, ninepCapabilities())

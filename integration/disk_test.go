@@ -63,7 +63,7 @@ func iso(t *testing.T, label string, files map[string]string) string {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, path, text)
+		testutil.WriteFile(t, path, text)
 	}
 	run(t, "genisoimage", "-quiet", "-V", label, "-r", "-J", "-o", file, dir)
 	return file
@@ -124,7 +124,7 @@ func serialText(out []byte) string { return strings.ReplaceAll(string(out), "\r\
 
 func copyTo(t *testing.T, to, from string) {
 	t.Helper()
-	writeFile(t, to, readFile(t, from))
+	testutil.WriteFile(t, to, testutil.ReadFile(t, from))
 }
 
 // domain is the machine as Nova's own libvirt driver describes one, by and large.
@@ -159,7 +159,7 @@ func (m diskMachine) virsh(t *testing.T, until string, whenSaid func()) string {
 	t.Helper()
 	dir := t.TempDir()
 	log, xml := filepath.Join(dir, "console.log"), filepath.Join(dir, "domain.xml")
-	writeFile(t, xml, m.domain(t, log))
+	testutil.WriteFile(t, xml, m.domain(t, log))
 	began := time.Now()
 	virsh(t, "create", xml)
 	t.Cleanup(func() {
@@ -180,7 +180,7 @@ func (m diskMachine) virsh(t *testing.T, until string, whenSaid func()) string {
 		return !strings.Contains("\n"+virshQuiet(t, "list", "--name"), "\n"+m.name+"\n")
 	})
 	t.Logf("%v from start to power-off", time.Since(began).Round(100*time.Millisecond))
-	return serialText([]byte(readFile(t, log)))
+	return serialText([]byte(testutil.ReadFile(t, log)))
 }
 
 // virshQuiet is virsh without a line in the log: it is for loops.
@@ -287,7 +287,7 @@ func TestDiskMetadataService(t *testing.T) {
 	if err := os.MkdirAll(latest, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(latest, "meta_data.json"), metaData(t, "served"))
+	testutil.WriteFile(t, filepath.Join(latest, "meta_data.json"), metaData(t, "served"))
 	m := diskMachine{disk: disk, format: "raw", more: []string{
 		"-smbios", "type=1,product=OpenStack Nova",
 		"-netdev", "user,id=n,net=169.254.0.0/16,guestfwd=tcp:169.254.169.254:80-cmd:busybox httpd -i -h " + filepath.Join(dir, "www"),

@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // loopDevice is a block device of the host that begins with "host", and the file
@@ -18,7 +20,7 @@ import (
 func loopDevice(t testing.TB) (device, file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "disk")
-	writeFile(t, file, "host"+strings.Repeat("\x00", 1<<20-4))
+	testutil.WriteFile(t, file, "host"+strings.Repeat("\x00", 1<<20-4))
 	out, err := exec.Command("losetup", "--find", "--show", file).CombinedOutput()
 	if err != nil {
 		t.Skipf("needs loop devices: losetup: %v: %s", err, out)
@@ -70,7 +72,7 @@ func TestDisks(t *testing.T) {
 			t.Error("a disk that may only be read is written")
 		}
 		c.end(t)
-		if text := readFile(t, file); !bytes.HasPrefix([]byte(text[512:]), []byte("guest")) {
+		if text := testutil.ReadFile(t, file); !bytes.HasPrefix([]byte(text[512:]), []byte("guest")) {
 			t.Errorf("the host's device has %q", text[512:520])
 		}
 	})

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // A document is config.json as JSON sees it: what is broken does not fit into
@@ -180,7 +182,7 @@ func spoil(t testing.TB, bundle string, how func(document)) {
 	t.Helper()
 	path := filepath.Join(bundle, "config.json")
 	var d document
-	if err := json.Unmarshal([]byte(readFile(t, path)), &d); err != nil {
+	if err := json.Unmarshal([]byte(testutil.ReadFile(t, path)), &d); err != nil {
 		t.Fatal(err)
 	}
 	how(d)
@@ -188,7 +190,7 @@ func spoil(t testing.TB, bundle string, how func(document)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, path, string(text))
+	testutil.WriteFile(t, path, string(text))
 }
 
 func TestConfigThatIsNoConfig(t *testing.T) {
@@ -209,7 +211,7 @@ func TestConfigThatIsNoConfig(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bundle := r.bundle(t)
-			writeFile(t, filepath.Join(bundle, "config.json"), test.text)
+			testutil.WriteFile(t, filepath.Join(bundle, "config.json"), test.text)
 			checkRefusal(t, r.tryCreate(t, bundle), test.want...)
 		})
 	}
@@ -284,9 +286,9 @@ func TestLinksStayInTheRoot(t *testing.T) {
 	r := subject(t)
 	nothingLeft(t)
 	root, outside := newRootfs(t), t.TempDir()
-	writeFile(t, filepath.Join(outside, "untouched"), "before")
+	testutil.WriteFile(t, filepath.Join(outside, "untouched"), "before")
 	source := t.TempDir()
-	writeFile(t, filepath.Join(source, "mounted"), "from the mount")
+	testutil.WriteFile(t, filepath.Join(source, "mounted"), "from the mount")
 	for name, target := range map[string]string{
 		"absolute": "/home",
 		"outside":  outside,
@@ -307,7 +309,7 @@ func TestLinksStayInTheRoot(t *testing.T) {
 	if diff := cmp.Diff(before, tree(t, outside)); diff != "" {
 		t.Errorf("the host's directory changed:\n%s", diff)
 	}
-	if got := readFile(t, filepath.Join(outside, "untouched")); got != "before" {
+	if got := testutil.ReadFile(t, filepath.Join(outside, "untouched")); got != "before" {
 		t.Errorf("the host's file changed: %q", got)
 	}
 	c.delete(t)

@@ -59,7 +59,7 @@ func TestExec(t *testing.T) {
 func hostname(t testing.TB, c *container) string {
 	t.Helper()
 	var spec specs.Spec
-	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(c.bundle, "config.json"))), &spec); err != nil {
+	if err := json.Unmarshal([]byte(testutil.ReadFile(t, filepath.Join(c.bundle, "config.json"))), &spec); err != nil {
 		t.Fatal(err)
 	}
 	return spec.Hostname
@@ -77,7 +77,7 @@ func execProcess(t *testing.T, c *container) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, path, string(text))
+	testutil.WriteFile(t, path, string(text))
 	p := c.execDetached(t, options{args: []string{"--process", path}})
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)

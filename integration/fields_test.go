@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // A fieldTest is one field of config.json and what a process inside finds of it.
@@ -116,7 +118,7 @@ func between(text, from, to string) string {
 func (c *container) execLooking(t *testing.T, test fieldTest) result {
 	t.Helper()
 	var spec specs.Spec
-	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(c.bundle, "config.json"))), &spec); err != nil {
+	if err := json.Unmarshal([]byte(testutil.ReadFile(t, filepath.Join(c.bundle, "config.json"))), &spec); err != nil {
 		t.Fatal(err)
 	}
 	spec.Process.Args = []string{"/bin/sh", "-c", test.look}
@@ -125,6 +127,6 @@ func (c *container) execLooking(t *testing.T, test fieldTest) result {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "process.json")
-	writeFile(t, path, string(text))
+	testutil.WriteFile(t, path, string(text))
 	return c.call(t, "exec", "--process", path, c.id)
 }

@@ -200,7 +200,7 @@ func vmruntime(t testing.TB, config map[string]string) runtime {
 		name += "-" + filepath.Base(config[key])
 	}
 	file := filepath.Join(scratch, name+".toml")
-	writeFile(t, file, text.String())
+	testutil.WriteFile(t, file, text.String())
 	return runtime{
 		name:    filepath.Base(config[uriVariable]),
 		uri:     config[uriVariable],
@@ -471,22 +471,6 @@ func receive[T any](t testing.TB, what string, from <-chan T) T {
 		t.Fatal("never happened: ", what)
 		panic("unreachable")
 	}
-}
-
-func writeFile(t testing.TB, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func readFile(t testing.TB, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 // run runs a tool of the host to its end.

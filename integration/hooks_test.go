@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // sh is a hook that runs a shell script.
@@ -35,24 +37,24 @@ func TestHooksInside(t *testing.T) {
 		}), options{})
 		order := func(want ...string) {
 			t.Helper()
-			if diff := cmp.Diff(want, strings.Fields(readFile(t, dir+"/order"))); diff != "" {
+			if diff := cmp.Diff(want, strings.Fields(testutil.ReadFile(t, dir+"/order"))); diff != "" {
 				t.Errorf("hooks (-want +got):\n%s", diff)
 			}
 		}
 		order("createRuntime", "createContainer")
 		checkHookState(t, c, dir+"/createContainer.json", "creating", 1)
-		if got := readFile(t, dir+"/create"); got != "/ 0 there\n" {
+		if got := testutil.ReadFile(t, dir+"/create"); got != "/ 0 there\n" {
 			t.Errorf("createContainer runs as %q", got)
 		}
 		c.start(t)
 		c.stdout.wait(t, "ready\n")
 		order("createRuntime", "createContainer", "startContainer", "poststart")
 		checkHookState(t, c, dir+"/startContainer.json", "created", 1)
-		if got := readFile(t, dir+"/start"); got != "/ 1000\n" {
+		if got := testutil.ReadFile(t, dir+"/start"); got != "/ 1000\n" {
 			t.Errorf("startContainer runs as %q", got)
 		}
-		if want := c.exec(t, "uname", "-r").Out; readFile(t, dir+"/kernel") != want {
-			t.Errorf("hooks run on kernel %s, not %s", readFile(t, dir+"/kernel"), want)
+		if want := c.exec(t, "uname", "-r").Out; testutil.ReadFile(t, dir+"/kernel") != want {
+			t.Errorf("hooks run on kernel %s, not %s", testutil.ReadFile(t, dir+"/kernel"), want)
 		}
 		c.end(t)
 	})

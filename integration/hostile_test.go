@@ -69,7 +69,7 @@ func (r runtime) hostileBundle(t testing.TB, behaviour string) string {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(dir, "behaviour"), behaviour)
+	testutil.WriteFile(t, filepath.Join(dir, "behaviour"), behaviour)
 	return r.bundle(t, rootfs(dir))
 }
 

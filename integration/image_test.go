@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // imageTar is what docker save makes of a busybox image with two layers, the upper
@@ -38,7 +40,7 @@ func imageTarOf(t testing.TB, user string) string {
 	}
 	manifest := `[{"Config":"` + sum(string(config)) + `.json","Layers":["base/layer.tar","app/layer.tar"]}]`
 	file := filepath.Join(t.TempDir(), "image.tar")
-	writeFile(t, file, tarOf(t, map[string]string{
+	testutil.WriteFile(t, file, tarOf(t, map[string]string{
 		"manifest.json": manifest, sum(string(config)) + ".json": string(config), "base/layer.tar": base, "app/layer.tar": app,
 	}))
 	return file

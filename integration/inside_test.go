@@ -90,8 +90,8 @@ func TestSameInsideAsRunc(t *testing.T) {
 func TestBinds(t *testing.T) {
 	eachTransport(t, func(t *testing.T, r runtime) {
 		root, dir, file := newRootfs(t), t.TempDir(), filepath.Join(t.TempDir(), "hosts")
-		writeFile(t, filepath.Join(dir, "from-host"), "1\n")
-		writeFile(t, file, "first\n")
+		testutil.WriteFile(t, filepath.Join(dir, "from-host"), "1\n")
+		testutil.WriteFile(t, file, "first\n")
 		c := r.startNew(t, rootfs(root), bind(dir, "/mnt"), bind(dir, "/read-only", "ro"), bind(file, "/etc/hosts"), idle,
 			capabilities("CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID", "CAP_DAC_OVERRIDE"))
 		inside := func(command, want string) {
@@ -102,16 +102,16 @@ func TestBinds(t *testing.T) {
 		}
 		inside("cat /mnt/from-host /read-only/from-host /etc/hosts", "1\n1\nfirst\n")
 		// A shorter text, in the same file.
-		writeFile(t, file, "2nd\n")
+		testutil.WriteFile(t, file, "2nd\n")
 		inside("cat /etc/hosts", "2nd\n")
-		writeFile(t, filepath.Join(dir, "later"), "later\n")
+		testutil.WriteFile(t, filepath.Join(dir, "later"), "later\n")
 		inside("cat /mnt/later", "later\n")
 		if err := os.Remove(filepath.Join(dir, "later")); err != nil {
 			t.Fatal(err)
 		}
 		inside("ls /mnt", "from-host\n")
 		inside("echo inside > /mnt/from-container; mkdir /mnt/d; ln -s x /mnt/l; chown 5:6 /mnt/from-container; chmod 4711 /mnt/from-container", "")
-		if got := readFile(t, filepath.Join(dir, "from-container")); got != "inside\n" {
+		if got := testutil.ReadFile(t, filepath.Join(dir, "from-container")); got != "inside\n" {
 			t.Errorf("written inside: %q", got)
 		}
 		inside("echo x > /read-only/new 2>/dev/null || echo refused", "refused\n")
@@ -143,7 +143,7 @@ func TestHooks(t *testing.T) {
 	}, prestart(hook("prestart"))), options{})
 	order := func(want ...string) {
 		t.Helper()
-		if diff := cmp.Diff(want, strings.Fields(readFile(t, dir+"/order"))); diff != "" {
+		if diff := cmp.Diff(want, strings.Fields(testutil.ReadFile(t, dir+"/order"))); diff != "" {
 			t.Errorf("hooks (-want +got):\n%s", diff)
 		}
 	}
@@ -174,7 +174,7 @@ func prestart(hooks []specs.Hook) change {
 func checkHookState(t testing.TB, c *container, path, status string, pid int) {
 	t.Helper()
 	var got specs.State
-	if err := json.Unmarshal([]byte(readFile(t, path)), &got); err != nil {
+	if err := json.Unmarshal([]byte(testutil.ReadFile(t, path)), &got); err != nil {
 		t.Fatal(err)
 	}
 	want := specs.State{
@@ -237,7 +237,7 @@ func TestNetworkNamespace(t *testing.T) {
 func newNetns(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "netns")
-	writeFile(t, path, "")
+	testutil.WriteFile(t, path, "")
 	run(t, "unshare", "--net="+path, "true")
 	t.Cleanup(func() { run(t, "umount", path) })
 	return path

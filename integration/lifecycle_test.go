@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 func TestLifecycle(t *testing.T) {
@@ -207,12 +209,12 @@ func TestPidIsTheContainer(t *testing.T) {
 	r := subject(t)
 	nothingLeft(t)
 	root := newRootfs(t)
-	writeFile(t, filepath.Join(root, "etc/marker"), "of the container")
+	testutil.WriteFile(t, filepath.Join(root, "etc/marker"), "of the container")
 	c := r.create(t, r.bundle(t, rootfs(root), idle), options{})
 	proc := "/proc/" + itoa(c.pid)
 
 	// podman cp works on it, and must not find the host's files.
-	if got := readFile(t, proc+"/root/etc/marker"); got != "of the container" {
+	if got := testutil.ReadFile(t, proc+"/root/etc/marker"); got != "of the container" {
 		t.Errorf("%s/root/etc/marker: %q", proc, got)
 	}
 	for _, ns := range []string{"mnt", "net", "uts", "ipc"} {
@@ -266,7 +268,7 @@ func TestRootfsStaysAsItWas(t *testing.T) {
 	if diff := cmp.Diff(want, tree(t, root)); diff != "" {
 		t.Errorf("root filesystem (-want +got):\n%s", diff)
 	}
-	if got := readFile(t, filepath.Join(root, "tmp/file")); got != "hello\n" {
+	if got := testutil.ReadFile(t, filepath.Join(root, "tmp/file")); got != "hello\n" {
 		t.Errorf("what the container wrote: %q", got)
 	}
 }

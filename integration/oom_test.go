@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // memoryHungry has the guest's kernel kill the process that runs it.
@@ -41,7 +43,7 @@ func watchOOM(t testing.TB, c *container) <-chan struct{} {
 		t.Fatal(err)
 	}
 	file := os.NewFile(uintptr(event), "eventfd")
-	writeFile(t, filepath.Join(dir, "cgroup.event_control"), fmt.Sprintf("%d %d", event, control.Fd()))
+	testutil.WriteFile(t, filepath.Join(dir, "cgroup.event_control"), fmt.Sprintf("%d %d", event, control.Fd()))
 	go func() {
 		defer file.Close()
 		count := make([]byte, 8)
@@ -161,7 +163,7 @@ func TestOOMScore(t *testing.T) {
 			pids = append(pids, qemuOf(t, c))
 		}
 		for _, pid := range pids {
-			if got := strings.TrimSpace(readFile(t, fmt.Sprintf("/proc/%d/oom_score_adj", pid))); got != "500" {
+			if got := strings.TrimSpace(testutil.ReadFile(t, fmt.Sprintf("/proc/%d/oom_score_adj", pid))); got != "500" {
 				t.Errorf("oom_score_adj of %q is %s, not 500", commandLine(pid)[0], got)
 			}
 		}
@@ -178,7 +180,7 @@ func TestHostOOM(t *testing.T) {
 	c.stdout.wait(t, "ready\n")
 	// Nobody frees as much: QEMU is the largest.
 	if file := filepath.Join("/sys/fs/cgroup", path, "memory.max"); exists(file) {
-		writeFile(t, file, strconv.Itoa(64*mib))
+		testutil.WriteFile(t, file, strconv.Itoa(64*mib))
 	} else {
 		squeezeV1(t, filepath.Join("/sys/fs/cgroup/memory", path))
 		if out := c.exec(t, "/bin/dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=40"); out.Code == 0 {
@@ -193,9 +195,9 @@ func TestHostOOM(t *testing.T) {
 func squeezeV1(t testing.TB, dir string) {
 	t.Helper()
 	// The kernel would rather give up cache, bit by bit, than kill somebody.
-	writeFile(t, filepath.Join(dir, "memory.force_empty"), "0")
+	testutil.WriteFile(t, filepath.Join(dir, "memory.force_empty"), "0")
 	eventually(t, patience, "a limit at what is used", func() bool {
-		usage, err := strconv.Atoi(strings.TrimSpace(readFile(t, filepath.Join(dir, "memory.usage_in_bytes"))))
+		usage, err := strconv.Atoi(strings.TrimSpace(testutil.ReadFile(t, filepath.Join(dir, "memory.usage_in_bytes"))))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // Who enters the mount namespace of the container's pid, as podman cp does, finds the
@@ -15,8 +17,8 @@ func TestFilesOfPid(t *testing.T) {
 	needVM(t)
 	eachDriver(t, func(t *testing.T, r runtime) {
 		dir, outside := t.TempDir(), t.TempDir()
-		writeFile(t, filepath.Join(dir, "f"), "shared\n")
-		writeFile(t, filepath.Join(outside, "secret"), "the host's\n")
+		testutil.WriteFile(t, filepath.Join(dir, "f"), "shared\n")
+		testutil.WriteFile(t, filepath.Join(outside, "secret"), "the host's\n")
 		for name, target := range map[string]string{"out": outside, "up": "../../../../../../.." + outside} {
 			if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
@@ -40,7 +42,7 @@ func TestFilesOfPid(t *testing.T) {
 				t.Errorf("%s: %q, not %q", script, got, want)
 			}
 		}
-		if got := readFile(t, filepath.Join(dir, "new")); got != "more\n" {
+		if got := testutil.ReadFile(t, filepath.Join(dir, "new")); got != "more\n" {
 			t.Errorf("on the host: %q", got)
 		}
 		c.end(t)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // A transcript is what a runtime answered to a series of commands, without what
@@ -190,7 +192,7 @@ func (r runtime) tryCreateAs(t testing.TB, id, bundle string, more ...string) re
 	result := r.callWith(t, func(cmd *exec.Cmd) {
 		cmd.Stdout, cmd.Stderr = createFile(t, outPath), createFile(t, errPath)
 	}, append(append([]string{"create", "--bundle", bundle}, more...), id)...)
-	result.Out, result.Err = readFile(t, outPath), readFile(t, errPath)
+	result.Out, result.Err = testutil.ReadFile(t, outPath), testutil.ReadFile(t, errPath)
 	if result.Code == 0 {
 		r.must(t, "delete", "--force", id)
 	}
@@ -215,7 +217,7 @@ func TestSameSpecAsRunc(t *testing.T) {
 		dir := t.TempDir()
 		r.must(t, "spec", "--bundle", dir)
 		var spec document
-		if err := json.Unmarshal([]byte(readFile(t, filepath.Join(dir, "config.json"))), &spec); err != nil {
+		if err := json.Unmarshal([]byte(testutil.ReadFile(t, filepath.Join(dir, "config.json"))), &spec); err != nil {
 			t.Fatal(err)
 		}
 		spec.remove("ociVersion")

@@ -201,7 +201,7 @@ func TestMany(t *testing.T) {
 // proportional is the proportional set size of a process in KiB.
 func proportional(t testing.TB, pid int) int {
 	t.Helper()
-	_, rest, ok := strings.Cut(readFile(t, fmt.Sprintf("/proc/%d/smaps_rollup", pid)), "\nPss:")
+	_, rest, ok := strings.Cut(testutil.ReadFile(t, fmt.Sprintf("/proc/%d/smaps_rollup", pid)), "\nPss:")
 	if !ok {
 		t.Fatalf("process %d has no Pss", pid)
 	}

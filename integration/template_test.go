@@ -22,6 +22,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 const templateDir = "/var/cache/vmruntime/templates"
@@ -69,7 +71,7 @@ func (r runtime) way(t testing.TB, changes ...change) (way, reason, level string
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("run: %v: %s", err, out)
 	}
-	for line := range strings.Lines(readFile(t, log)) {
+	for line := range strings.Lines(testutil.ReadFile(t, log)) {
 		var entry struct{ Level, Msg string }
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Fatal(err)
@@ -79,7 +81,7 @@ func (r runtime) way(t testing.TB, changes ...change) (way, reason, level string
 			return way, reason, entry.Level
 		}
 	}
-	t.Fatalf("the log does not tell how the machine started: %s", readFile(t, log))
+	t.Fatalf("the log does not tell how the machine started: %s", testutil.ReadFile(t, log))
 	return
 }
 
@@ -156,7 +158,7 @@ func TestTLSInClone(t *testing.T) {
 	if out, err := line.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	writeFile(t, filepath.Join(root, "certificate.pem"), newCertificate(t))
+	testutil.WriteFile(t, filepath.Join(root, "certificate.pem"), newCertificate(t))
 	c := r.startNew(t, rootfs(root), args("/tls", "/certificate.pem"))
 	if out := c.stdout.all(t); out != "hello over TLS\n" {
 		t.Errorf("the client got %q, and says %q", out, c.stderr.all(t))
@@ -204,8 +206,8 @@ func TestTemplateInBackground(t *testing.T) {
 	r.expectWay(t, "warm")
 	// What a host is made of changes: the template is made anew.
 	guest := filepath.Dir(r.kernel(t))
-	text := readFile(t, filepath.Join(guest, "initramfs"))
-	writeFile(t, filepath.Join(guest, "initramfs"), text)
+	text := testutil.ReadFile(t, filepath.Join(guest, "initramfs"))
+	testutil.WriteFile(t, filepath.Join(guest, "initramfs"), text)
 	r.expectWay(t, "cold")
 	eventually(t, patience, "template is built again", func() bool {
 		way, _, _ := r.way(t)
@@ -245,9 +247,9 @@ func TestTemplateRace(t *testing.T) {
 		t.Errorf("beside the lock there is %v", hidden)
 	}
 	description := filepath.Join(templateDir, names[0], "template.json")
-	before := readFile(t, description)
+	before := testutil.ReadFile(t, description)
 	r.must(t, "template", "build")
-	if readFile(t, description) != before {
+	if testutil.ReadFile(t, description) != before {
 		t.Error("a sound template was built again")
 	}
 	r.expectWay(t, "warm")
@@ -351,7 +353,7 @@ func TestTemplateIsReadOnly(t *testing.T) {
 		}
 		opened++
 		var flags int
-		info := readFile(t, fmt.Sprintf("/proc/%d/fdinfo/%s", qemu, fd))
+		info := testutil.ReadFile(t, fmt.Sprintf("/proc/%d/fdinfo/%s", qemu, fd))
 		_, rest, _ := strings.Cut(info, "flags:")
 		if _, err := fmt.Sscanf(rest, "%o", &flags); err != nil {
 			t.Fatalf("%s: %v", info, err)
@@ -363,7 +365,7 @@ func TestTemplateIsReadOnly(t *testing.T) {
 	if opened == 0 {
 		t.Error("QEMU has no file of a template open: this test looks at the wrong ones")
 	}
-	mounts := readFile(t, fmt.Sprintf("/proc/%d/mountinfo", qemu))
+	mounts := testutil.ReadFile(t, fmt.Sprintf("/proc/%d/mountinfo", qemu))
 	for line := range strings.Lines(mounts) {
 		fields := strings.Fields(line)
 		if strings.HasPrefix(fields[4], templateDir) && !strings.HasPrefix(fields[5], "ro") {

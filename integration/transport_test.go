@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // A commanded container does what it is told on its stdin, without the delay of an
@@ -61,17 +63,17 @@ func TestLiveFiles(t *testing.T) {
 		}
 		for i := range rounds {
 			// The same size, so that nothing but the content tells.
-			writeFile(t, path("same"), fmt.Sprintf("%03d\n", i))
+			testutil.WriteFile(t, path("same"), fmt.Sprintf("%03d\n", i))
 			see("cat /mnt/same", fmt.Sprintf("%03d\n", i))
-			writeFile(t, path("grown"), strings.Repeat("x", i*5000))
+			testutil.WriteFile(t, path("grown"), strings.Repeat("x", i*5000))
 			see("cat /mnt/grown | wc -c; stat -c %s /mnt/grown", fmt.Sprintf("%d\n%d\n", i*5000, i*5000))
-			writeFile(t, path("new"), "")
+			testutil.WriteFile(t, path("new"), "")
 			see("ls /mnt", "grown\nnew\nsame\n")
 			if err := os.Remove(path("new")); err != nil {
 				t.Fatal(err)
 			}
 			see("[ -e /mnt/new ] || echo gone; ls /mnt", "gone\ngrown\nsame\n")
-			writeFile(t, path("other"), fmt.Sprintf("renamed %d\n", i))
+			testutil.WriteFile(t, path("other"), fmt.Sprintf("renamed %d\n", i))
 			if err := os.Rename(path("other"), path("same")); err != nil {
 				t.Fatal(err)
 			}
@@ -82,11 +84,11 @@ func TestLiveFiles(t *testing.T) {
 			see("stat -c %a /mnt/same", fmt.Sprintf("%o\n", 0o600+i))
 
 			see(fmt.Sprintf("echo inside %d > /mnt/same", i), "")
-			if got, want := readFile(t, path("same")), fmt.Sprintf("inside %d\n", i); got != want {
+			if got, want := testutil.ReadFile(t, path("same")), fmt.Sprintf("inside %d\n", i); got != want {
 				t.Errorf("on the host: %q, not %q", got, want)
 			}
 			see(fmt.Sprintf("echo moved %d > /mnt/t; mv /mnt/t /mnt/same; rm /mnt/grown", i), "")
-			if got, want := readFile(t, path("same")), fmt.Sprintf("moved %d\n", i); got != want {
+			if got, want := testutil.ReadFile(t, path("same")), fmt.Sprintf("moved %d\n", i); got != want {
 				t.Errorf("on the host: %q, not %q", got, want)
 			}
 			if left := tree(t, dir); len(left) != 1 {
@@ -101,7 +103,7 @@ func TestLiveFiles(t *testing.T) {
 func TestLiveOpenFile(t *testing.T) {
 	eachTransport(t, func(t *testing.T, r runtime) {
 		path := filepath.Join(t.TempDir(), "log")
-		writeFile(t, path, "")
+		testutil.WriteFile(t, path, "")
 		c := r.startCommanded(t, bind(filepath.Dir(path), "/mnt"))
 		c.do(t, "exec 3</mnt/log")
 		file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
@@ -231,7 +233,7 @@ func TestVirtiofsdConfinement(t *testing.T) {
 	nothingLeft(t)
 	c := r.startNew(t, idle)
 	server := fmt.Sprintf("/proc/%d", virtiofsdOf(t, c))
-	status := readFile(t, server+"/status")
+	status := testutil.ReadFile(t, server+"/status")
 	want := ninepCapabilities() | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
 	for set, want := range map[string]uint64{"CapPrm": want, "CapEff": want, "CapBnd": 0, "NoNewPrivs": 1, "Seccomp": 2} {
 		if got := statusField(t, status, set); got != want {
@@ -249,7 +251,7 @@ func TestVirtiofsdConfinement(t *testing.T) {
 		t.Error("virtiofsd is in the container's network")
 	}
 	qemu := fmt.Sprintf("/proc/%d", qemuOf(t, c))
-	if got := statusField(t, readFile(t, qemu+"/status"), "CapEff"); got != 0 {
+	if got := statusField(t, testutil.ReadFile(t, qemu+"/status"), "CapEff"); got != 0 {
 		t.Errorf("QEMU has capabilities %x without 9p", got)
 	}
 	_, dir := shimOf(c.id)

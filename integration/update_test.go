@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // limited is a container with limits of every kind.
@@ -57,7 +59,7 @@ func TestUpdate(t *testing.T) {
 		}
 		// As Docker 20.10 sends it.
 		file := filepath.Join(t.TempDir(), "resources.json")
-		writeFile(t, file, `{"memory":{"limit":117440512,"reservation":0,"swap":268435456,"kernel":0},
+		testutil.WriteFile(t, file, `{"memory":{"limit":117440512,"reservation":0,"swap":268435456,"kernel":0},
 			"cpu":{"shares":0,"quota":40000,"period":100000},"pids":{"limit":60},"blockIO":{"weight":0}}`)
 		r.must(t, "update", "--resources", file, c.id)
 		checkLimits(t, c, 112, 40000, 60)

@@ -17,17 +17,17 @@ func otherVersion(t testing.TB, r runtime) runtime {
 	t.Helper()
 	dir := t.TempDir()
 	source := filepath.Join(checkout(t), "shim", "control.go")
-	text := readFile(t, source)
+	text := testutil.ReadFile(t, source)
 	changed := strings.Replace(text, "const controlVersion = ", "const controlVersion = 1000 + ", 1)
 	if changed == text {
 		t.Fatal("no constant controlVersion in ", source)
 	}
-	writeFile(t, filepath.Join(dir, "control.go"), changed)
+	testutil.WriteFile(t, filepath.Join(dir, "control.go"), changed)
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{source: filepath.Join(dir, "control.go")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(dir, "overlay.json"), string(overlay))
+	testutil.WriteFile(t, filepath.Join(dir, "overlay.json"), string(overlay))
 	r.path = filepath.Join(dir, "vmruntime")
 	build := exec.Command("go", "build", "-tags", "libvirt_dlopen", "-overlay", filepath.Join(dir, "overlay.json"),
 		"-ldflags", "-X github.com/vmruntime/vmruntime/internal/version.version=99.0-other", "-o", r.path, "./cmd/vmruntime")
@@ -78,7 +78,7 @@ func TestOtherGuest(t *testing.T) {
 	dir := t.TempDir()
 	var info map[string]any
 	for _, name := range []string{"vmlinux", "initramfs"} {
-		writeFile(t, filepath.Join(dir, name), "")
+		testutil.WriteFile(t, filepath.Join(dir, name), "")
 	}
 	if err := json.Unmarshal([]byte(r.must(t, "guest", "info")), &info); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 const (
@@ -18,9 +20,9 @@ const (
 // end, with all containers gone, nothing is left of these but the images'.
 func onDisks(t *testing.T) {
 	t.Helper()
-	before := readFile(t, configFile)
-	writeFile(t, configFile, before+"rootfs = \"block\"\n")
-	t.Cleanup(func() { writeFile(t, configFile, before) })
+	before := testutil.ReadFile(t, configFile)
+	testutil.WriteFile(t, configFile, before+"rootfs = \"block\"\n")
+	t.Cleanup(func() { testutil.WriteFile(t, configFile, before) })
 	t.Cleanup(func() {
 		host(t, program(), "image", "gc")
 		if uppers := disksOf(t, "uppers"); len(uppers) > 0 {
@@ -123,7 +125,7 @@ func oneImage(t *testing.T, e engine) {
 	name := e.newName(t)
 	e.must(t, e.runLine(t, "create", name, "busybox", "cat", "/etc/passwd")...)
 	file := filepath.Join(t.TempDir(), "passwd")
-	writeFile(t, file, "changed:x:0:0::/:/bin/sh\n")
+	testutil.WriteFile(t, file, "changed:x:0:0::/:/bin/sh\n")
 	e.must(t, "cp", file, name+":/etc/passwd")
 	same(t, "a file that was copied in", e.must(t, "start", "-a", name), "changed:x:0:0::/:/bin/sh")
 	contains(t, "the next container", e.run(t, "busybox", "cat", "/etc/passwd"), "root:x:0:0:")
@@ -136,7 +138,7 @@ func oneImage(t *testing.T, e engine) {
 	for _, text := range []string{"first", "second"} {
 		maker := e.newName(t)
 		e.must(t, e.runLine(t, "create", maker, "busybox")...)
-		writeFile(t, file, text)
+		testutil.WriteFile(t, file, text)
 		e.must(t, "cp", file, maker+":/etc/text")
 		e.must(t, "commit", maker, other)
 		same(t, "the file of the image", e.run(t, other, "cat", "/etc/text"), text)
@@ -171,7 +173,7 @@ func removedImage(t *testing.T, e engine) {
 	maker, image := e.newName(t), newID()
 	e.must(t, e.runLine(t, "create", maker, "busybox")...)
 	file := filepath.Join(t.TempDir(), "file")
-	writeFile(t, file, "text")
+	testutil.WriteFile(t, file, "text")
 	e.must(t, "cp", file, maker+":/text")
 	e.must(t, "commit", maker, image)
 	name := e.newName(t)

@@ -74,7 +74,7 @@ func startContainerd(t *testing.T) []string {
 	const state = "/run/containerd2"
 	config := filepath.Join(t.TempDir(), "config.toml")
 	// Short paths, and a disk that carries overlays.
-	writeFile(t, config, fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = %q\n",
+	testutil.WriteFile(t, config, fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = %q\n",
 		"/var/lib/containerd/2", state, state+"/sock", "/var/lib/containerd/2/opt"))
 	daemon := exec.Command(filepath.Join(tools[0], "containerd"), "-c", config)
 	// It looks for its shim there first.

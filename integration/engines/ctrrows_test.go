@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 var ctrRows = []ctrFeature{
@@ -68,7 +70,7 @@ func ctrMissing(t *testing.T, c ctr) {
 func ctrLog(t *testing.T, c ctr) {
 	_, log := c.start(t, "echo out; echo err >&2; "+forever)
 	logHas(t, log, "ready")
-	contains(t, "the log", readFile(t, log), "out\n", "err\n")
+	contains(t, "the log", testutil.ReadFile(t, log), "out\n", "err\n")
 }
 
 func ctrProcess(t *testing.T, c ctr) {
@@ -78,11 +80,11 @@ func ctrProcess(t *testing.T, c ctr) {
 
 func ctrMount(t *testing.T, c ctr) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "f"), "text\n")
+	testutil.WriteFile(t, filepath.Join(dir, "f"), "text\n")
 	got := c.run(t, "cat /data/f; echo new >/data/g; touch /x 2>/dev/null || echo refused",
 		"--mount", "type=bind,src="+dir+",dst=/data,options=rbind:rw", "--read-only")
 	same(t, "inside", got, "text\nrefused")
-	same(t, "on the host", readFile(t, filepath.Join(dir, "g")), "new\n")
+	same(t, "on the host", testutil.ReadFile(t, filepath.Join(dir, "g")), "new\n")
 }
 
 func ctrNetns(t *testing.T, c ctr) {
@@ -127,7 +129,7 @@ func ctrKill(t *testing.T, c ctr) {
 	logHas(t, log, "ready")
 	c.must(t, "task", "kill", "-s", "HUP", name)
 	until(t, "the end", func() bool { return c.status(t, name) == "STOPPED" })
-	contains(t, "the log", readFile(t, log), "got HUP")
+	contains(t, "the log", testutil.ReadFile(t, log), "got HUP")
 }
 
 func ctrKillAll(t *testing.T, c ctr) {
@@ -142,9 +144,9 @@ func ctrPause(t *testing.T, c ctr) {
 	logHas(t, log, "tick")
 	c.must(t, "task", "pause", name)
 	same(t, "status", c.status(t, name), "PAUSED")
-	before := readFile(t, log)
+	before := testutil.ReadFile(t, log)
 	c.must(t, "task", "resume", name)
-	until(t, "more output", func() bool { return len(readFile(t, log)) > len(before) })
+	until(t, "more output", func() bool { return len(testutil.ReadFile(t, log)) > len(before) })
 	same(t, "status", c.status(t, name), "RUNNING")
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 var fileRows = []feature{
@@ -43,19 +45,19 @@ func volume(t *testing.T, e engine) {
 
 func bindDirectory(t *testing.T, e engine) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "in"), "of the host\n")
+	testutil.WriteFile(t, filepath.Join(dir, "in"), "of the host\n")
 	got := e.run(t, "-v", dir+":/data", "busybox", "sh", "-c", "cat /data/in; echo of the guest >/data/out; mkdir -p /data/a/b; ln -s in /data/link; chown 1000:1000 /data/a")
 	same(t, "in", got, "of the host")
-	same(t, "out", readFile(t, filepath.Join(dir, "out")), "of the guest\n")
+	same(t, "out", testutil.ReadFile(t, filepath.Join(dir, "out")), "of the guest\n")
 	same(t, "the owner", host(t, "stat", "-c", "%u:%g", filepath.Join(dir, "a")), "1000:1000\n")
 }
 
 func bindReadOnly(t *testing.T, e engine) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "f"), "text\n")
+	testutil.WriteFile(t, filepath.Join(dir, "f"), "text\n")
 	got := e.run(t, "-v", dir+":/data:ro", "busybox", "sh", "-c", "cat /data/f; echo x >/data/f; mount -o remount,rw /data; touch /data/g; true")
 	same(t, "the file", got, "text")
-	same(t, "afterwards", readFile(t, filepath.Join(dir, "f")), "text\n")
+	same(t, "afterwards", testutil.ReadFile(t, filepath.Join(dir, "f")), "text\n")
 	if _, err := os.Stat(filepath.Join(dir, "g")); err == nil {
 		t.Error("written")
 	}
@@ -64,11 +66,11 @@ func bindReadOnly(t *testing.T, e engine) {
 // The host changes the file in place while the container runs.
 func bindFile(t *testing.T, e engine) {
 	file := filepath.Join(t.TempDir(), "file")
-	writeFile(t, file, "one\n")
+	testutil.WriteFile(t, file, "one\n")
 	name := e.idle(t, "-v", file+":/etc/file")
 	same(t, "first", e.exec(t, name, "cat /etc/file; echo two >/etc/file"), "one")
-	same(t, "on the host", readFile(t, file), "two\n")
-	writeFile(t, file, "three\n")
+	same(t, "on the host", testutil.ReadFile(t, file), "two\n")
+	testutil.WriteFile(t, file, "three\n")
 	same(t, "live", e.exec(t, name, "cat /etc/file"), "three")
 }
 
@@ -77,8 +79,8 @@ func bindNested(t *testing.T, e engine) {
 	if err := os.Mkdir(filepath.Join(outer, "sub"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(outer, "f"), "outer\n")
-	writeFile(t, filepath.Join(inner, "f"), "inner\n")
+	testutil.WriteFile(t, filepath.Join(outer, "f"), "outer\n")
+	testutil.WriteFile(t, filepath.Join(inner, "f"), "inner\n")
 	got := e.run(t, "-v", outer+":/data:ro", "-v", inner+":/data/sub", "busybox", "sh", "-c", "cat /data/f /data/sub/f; touch /data/sub/new; touch /data/new 2>/dev/null || echo refused")
 	same(t, "files", got, "outer\ninner\nrefused")
 	if _, err := os.Stat(filepath.Join(inner, "new")); err != nil {
@@ -91,7 +93,7 @@ func bindPropagation(t *testing.T, e engine) {
 	host(t, "mount", "-t", "tmpfs", "tmpfs", dir)
 	defer host(t, "umount", dir)
 	host(t, "mount", "--make-shared", dir)
-	writeFile(t, filepath.Join(dir, "f"), "text\n")
+	testutil.WriteFile(t, filepath.Join(dir, "f"), "text\n")
 	for _, mode := range []string{"private", "rprivate", "slave", "rslave", "shared", "rshared"} {
 		same(t, mode, e.run(t, "-v", dir+":/data:"+mode, "busybox", "cat", "/data/f"), "text")
 	}
@@ -144,7 +146,7 @@ func copied(t testing.TB) string {
 	if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(dir, "sub", "f"), "copied\n")
+	testutil.WriteFile(t, filepath.Join(dir, "sub", "f"), "copied\n")
 	if err := os.Symlink("sub/f", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +164,7 @@ func copyOut(t *testing.T, e engine) {
 	e.exec(t, name, "mkdir -p /root/d; echo root >/root/d/f; ln -s f /root/d/link")
 	dir := t.TempDir()
 	e.must(t, "cp", name+":/root/d", filepath.Join(dir, "root"))
-	same(t, "of the root", readFile(t, filepath.Join(dir, "root", "link")), "root\n")
+	same(t, "of the root", testutil.ReadFile(t, filepath.Join(dir, "root", "link")), "root\n")
 }
 
 func copyVolume(t *testing.T, e engine) {
@@ -171,7 +173,7 @@ func copyVolume(t *testing.T, e engine) {
 	same(t, "inside", e.exec(t, name, "cat /vol/tree/sub/f; mv /vol/tree /vol/other"), "copied")
 	dir := t.TempDir()
 	e.must(t, "cp", name+":/vol/other", filepath.Join(dir, "vol"))
-	same(t, "outside", readFile(t, filepath.Join(dir, "vol", "sub", "f")), "copied\n")
+	same(t, "outside", testutil.ReadFile(t, filepath.Join(dir, "vol", "sub", "f")), "copied\n")
 }
 
 func copyStopped(t *testing.T, e engine) {
@@ -180,15 +182,15 @@ func copyStopped(t *testing.T, e engine) {
 	e.must(t, "cp", copied(t), name+":/root/tree")
 	dir := t.TempDir()
 	e.must(t, "cp", name+":/root/.", dir)
-	same(t, "what it left", readFile(t, filepath.Join(dir, "f")), "left\n")
-	same(t, "what was copied in", readFile(t, filepath.Join(dir, "tree", "sub", "f")), "copied\n")
+	same(t, "what it left", testutil.ReadFile(t, filepath.Join(dir, "f")), "left\n")
+	same(t, "what was copied in", testutil.ReadFile(t, filepath.Join(dir, "tree", "sub", "f")), "copied\n")
 }
 
 // Links of the container end in the container.
 func copyHostile(t *testing.T, e engine) {
 	outside := t.TempDir()
 	name := e.idle(t, "-v", "/vol")
-	writeFile(t, filepath.Join(outside, "secret"), "the host's\n")
+	testutil.WriteFile(t, filepath.Join(outside, "secret"), "the host's\n")
 	e.exec(t, name, "mkdir -p "+filepath.Dir(outside)+"; for d in /root /vol; do ln -s "+outside+" $d/out; ln -s / $d/up; ln -s ../../../../../.. $d/upper; done")
 	var paths []string
 	for _, dir := range []string{"/root", "/vol"} {
@@ -201,7 +203,7 @@ func copyHostile(t *testing.T, e engine) {
 		}
 	}
 	file := filepath.Join(t.TempDir(), "f")
-	writeFile(t, file, "the container's\n")
+	testutil.WriteFile(t, file, "the container's\n")
 	for _, path := range paths {
 		e.call(t, "cp", file, name+":"+path+"/new")
 	}

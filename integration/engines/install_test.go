@@ -4,13 +4,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // keep restores a configuration when the test is over.
 func keep(t *testing.T, file string) string {
 	t.Helper()
-	text := readFile(t, file)
-	t.Cleanup(func() { writeFile(t, file, text) })
+	text := testutil.ReadFile(t, file)
+	t.Cleanup(func() { testutil.WriteFile(t, file, text) })
 	return text
 }
 
@@ -41,7 +43,7 @@ func TestInstallPodman(t *testing.T) {
 	e := engine{name: "podman", runtime: "vmruntime"}
 	const file = "/etc/containers/containers.conf"
 	without := linesWithout(keep(t, file), "vmruntime =", "runtime_supports_json")
-	writeFile(t, file, without)
+	testutil.WriteFile(t, file, without)
 	if r := e.call(t, "run", "--rm", "busybox", "true"); r.Code == 0 {
 		t.Error("podman knows it before")
 	}
@@ -62,7 +64,7 @@ func TestInstallContainerd(t *testing.T) {
 	t.Cleanup(func() { restartContainerd(t) })
 	// Without any runtime of its own.
 	before, _, _ := strings.Cut(keep(t, file), "  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.")
-	writeFile(t, file, before)
+	testutil.WriteFile(t, file, before)
 	host(t, program(), "install", "containerd")
 	restartContainerd(t)
 	dump := host(t, "containerd", "config", "dump")
@@ -71,7 +73,7 @@ func TestInstallContainerd(t *testing.T) {
 		t.Error("the CRI plugin is not loaded")
 	}
 	host(t, program(), "install", "containerd", "--remove")
-	same(t, "taken out", readFile(t, file), before)
+	same(t, "taken out", testutil.ReadFile(t, file), before)
 }
 
 func restartContainerd(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 var limitRows = []feature{
@@ -52,7 +54,7 @@ func cgroupParent(t *testing.T, e engine) {
 	parent := newID()
 	name := e.idle(t, "--cgroup-parent", "/"+parent)
 	pid := e.inspect(t, name, "{{.State.Pid}}")
-	contains(t, "the cgroup", readFile(t, filepath.Join("/proc", pid, "cgroup")), "/"+parent+"/")
+	contains(t, "the cgroup", testutil.ReadFile(t, filepath.Join("/proc", pid, "cgroup")), "/"+parent+"/")
 	e.must(t, "rm", "-f", name)
 	until(t, "nothing is left below "+parent, func() bool {
 		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent + "/*")

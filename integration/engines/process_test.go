@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // allRights is of machines like those that the tests are made for.
@@ -50,7 +52,7 @@ func workdir(t *testing.T, e engine) {
 
 func environment(t *testing.T, e engine) {
 	file := filepath.Join(t.TempDir(), "env")
-	writeFile(t, file, "FROM_FILE=a=b c\n")
+	testutil.WriteFile(t, file, "FROM_FILE=a=b c\n")
 	same(t, "inside", e.run(t, "-e", "X=1", "--env-file", file, "busybox", "sh", "-c", `echo "$X $FROM_FILE"`), "1 a=b c")
 }
 
@@ -83,7 +85,7 @@ func noNewPrivileges(t *testing.T, e engine) {
 
 func seccomp(t *testing.T, e engine) {
 	profile := filepath.Join(t.TempDir(), "profile.json")
-	writeFile(t, profile, `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}`)
+	testutil.WriteFile(t, profile, `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}`)
 	show := []string{"busybox", "sh", "-c", "grep Seccomp: /proc/self/status; mkdir /d 2>/dev/null || echo refused"}
 	contains(t, "with a profile", e.run(t, append([]string{"--security-opt", "seccomp=" + profile}, show...)...), "2\nrefused")
 	contains(t, "without", e.run(t, append([]string{"--security-opt", "seccomp=unconfined"}, show...)...), "0")
@@ -106,13 +108,13 @@ func device(t *testing.T, e engine) {
 // A block device is a disk of the VM's.
 func deviceDisk(t *testing.T, e engine) {
 	file := filepath.Join(t.TempDir(), "disk")
-	writeFile(t, file, "host"+strings.Repeat("\x00", 1<<20-4))
+	testutil.WriteFile(t, file, "host"+strings.Repeat("\x00", 1<<20-4))
 	device := strings.TrimSpace(host(t, "losetup", "--find", "--show", file))
 	t.Cleanup(func() { host(t, "losetup", "--detach", device) })
 	read := "head -c 4 /dev/disk; "
 	same(t, "read-only", e.run(t, "--device", device+":/dev/disk:r", "busybox", "sh", "-c", read+"echo guest 2>/dev/null >/dev/disk || echo refused"), "hostrefused")
 	same(t, "with all rights", e.run(t, "--device", device+":/dev/disk", "busybox", "sh", "-c", read+"printf guest | dd of=/dev/disk bs=512 seek=1 conv=sync,fsync 2>/dev/null"), "host")
-	same(t, "the host's file", readFile(t, file)[512:517], "guest")
+	same(t, "the host's file", testutil.ReadFile(t, file)[512:517], "guest")
 }
 
 func initProcess(t *testing.T, e engine) {

@@ -25,7 +25,7 @@ func daemon(t *testing.T, what, name string) {
 // reload has dockerd read its configuration again.
 func reload(t *testing.T) {
 	t.Helper()
-	pid, err := strconv.Atoi(strings.TrimSpace(readFile(t, "/run/engines/dockerd.pid")))
+	pid, err := strconv.Atoi(strings.TrimSpace(testutil.ReadFile(t, "/run/engines/dockerd.pid")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func reload(t *testing.T) {
 // is over.
 func liveRestore(t *testing.T) {
 	t.Helper()
-	before := readFile(t, daemonJSON)
+	before := testutil.ReadFile(t, daemonJSON)
 	config := map[string]any{}
 	if err := json.Unmarshal([]byte(before), &config); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func liveRestore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, daemonJSON, string(text))
+		testutil.WriteFile(t, daemonJSON, string(text))
 		reload(t)
 		until(t, "live-restore", func() bool {
 			return host(t, "docker", "info", "--format", "{{.LiveRestoreEnabled}}") == fmt.Sprintln(on)
@@ -59,7 +59,7 @@ func liveRestore(t *testing.T) {
 	set(true)
 	t.Cleanup(func() {
 		set(false)
-		writeFile(t, daemonJSON, before)
+		testutil.WriteFile(t, daemonJSON, before)
 	})
 }
 

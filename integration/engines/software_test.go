@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 // TestSoftware runs what people run in containers, from Debian's packages, with
@@ -40,11 +42,11 @@ func (e engine) published(t *testing.T, container, port string) string {
 
 func nginx(t *testing.T, e engine) {
 	site := t.TempDir()
-	writeFile(t, filepath.Join(site, "index.html"), "hello\n")
+	testutil.WriteFile(t, filepath.Join(site, "index.html"), "hello\n")
 	name := e.start(t, "-p", "80", "-v", site+":/var/www/html:ro", "software", "nginx", "-g", "daemon off;")
 	url := "http://" + e.published(t, name, "80") + "/"
 	until(t, "the page", func() bool { return page(url) == "hello\n" })
-	writeFile(t, filepath.Join(site, "index.html"), "changed\n")
+	testutil.WriteFile(t, filepath.Join(site, "index.html"), "changed\n")
 	same(t, "the page, changed on the host", page(url), "changed\n")
 	e.must(t, "stop", "-t", "60", name)
 	same(t, "exit status", e.inspect(t, name, "{{.State.ExitCode}}"), "0")

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/vmruntime/vmruntime/internal/testutil"
 )
 
 var update = flag.Bool("update", false, "write the tables of README.md")
@@ -56,7 +58,7 @@ func (t *table) compare(tb testing.TB, name string) {
 		return
 	}
 	readme := filepath.Join(checkout(), "README.md")
-	before, old, after := between(tb, readFile(tb, readme), name)
+	before, old, after := between(tb, testutil.ReadFile(tb, readme), name)
 	text := t.markdown()
 	switch {
 	case text == old:

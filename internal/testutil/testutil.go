@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"testing"
 )
 
 // most is how much of a text Abbreviate keeps, in bytes.
@@ -40,4 +41,22 @@ func ShellLine(line ...string) string {
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// WriteFile makes a file, mode 0644.
+func WriteFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ReadFile is the text of a file.
+func ReadFile(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
