@@ -102,6 +102,7 @@ func (e *execRow) oomScore() error {
 // finalize is stage.finalize.
 func (e *execRow) finalize() error {
 	p := e.Process
+	e.must("prctl(PR_SET_TIMERSLACK)", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, defaultSlack)
 	mask := uint32(0o022)
 	if p.User.Umask != nil {
 		mask = *p.User.Umask

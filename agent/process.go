@@ -20,6 +20,9 @@ import (
 // The order is runc's (finalizeNamespace and its callers).
 func (s *stage) finalize() (name string, env []string, err error) {
 	p := s.Process
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, defaultSlack, 0, 0, 0); err != nil {
+		return "", nil, fmt.Errorf("prctl(PR_SET_TIMERSLACK): %w", err)
+	}
 	if p.User.Umask != nil {
 		unix.Umask(int(*p.User.Umask))
 	} else {

@@ -141,6 +141,7 @@ func scenarios(t *testing.T, g *guest) {
 		{"personality", testPersonality},
 		{"affinity", testAffinity},
 		{"oom score", testOOMScore},
+		{"timer slack", testTimerSlack},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			outer := g.t

@@ -14,6 +14,7 @@ import (
 
 // serve answers the host until the channel ends.
 func (a *agent) serve() error {
+	slowMonitor()
 	port, err := openPort()
 	if err != nil {
 		return err

@@ -96,6 +96,7 @@ func newStage() (*stage, error) {
 	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("close_range: %w", err)
 	}
+	slowMonitor()
 	s := &stage{}
 	if err := protocol.ReadMessage(controlReader{}, protocol.MaxRequest*2, &s.stageConfig); err != nil {
 		return nil, err
