@@ -76,7 +76,7 @@ func checkRights() Finding {
 
 // checkKVM tells what was found out; it boots nothing.
 func (r Runtime) checkKVM(image guest.Image) Finding {
-	f := Finding{Level: Warning, Name: "KVM", Remedy: "enable virtualization; the software emulation TCG is slow"}
+	f := Finding{Level: Warning, Name: "KVM", Remedy: "enable virtualization; the software emulation TCG is slow, and programs in it lie at fixed addresses"}
 	switch r.Config.Accelerator {
 	case "kvm":
 		return Finding{Level: OK, Name: f.Name, Text: "used because the configuration says so"}

@@ -22,6 +22,9 @@ func Cmdline(a Accelerator, words ...string) string {
 		// would take a clock for good that costs a system call and a turn to QEMU. With
 		// KVM the host has judged its own.
 		line = append(line, "tsc=reliable")
+		// QEMU keeps what it has translated by address: at random ones it would translate
+		// the dynamic loader and libc again for each program that starts.
+		line = append(line, "norandmaps")
 	}
 	return strings.Join(append(line, words...), " ")
 }
