@@ -32,6 +32,8 @@ packages=(
 	python3-openstacksdk
 	# Images of the tests are made of it.
 	busybox-static
+	# OpenStack's own tests, which are also run with runc, to compare.
+	python3-tempest runc
 	curl iproute2 procps
 )
 
@@ -161,8 +163,10 @@ keystone_config() {
 		key_repository = $etc/keys
 		[credential]
 		key_repository = $etc/credential-keys
+		# Every service asks about every token. There is one process, which sees all changes.
 		[cache]
-		enabled = false
+		enabled = true
+		backend = dogpile.cache.memory
 		[identity]
 		password_hash_rounds = 4
 		[catalog]
