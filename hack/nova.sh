@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Nova driver: hack/nova.sh setup | lint | test | functional | live [TEST...]
+# The Nova driver: hack/nova.sh setup | lint | test | functional | live [TEST...] | tempest [REGEX]
 #
 #   setup       installs Debian's Nova, for the tests with it, and linters (as root, 60 MB)
 #   lint        mypy and flake8, or ruff where there is one
@@ -7,6 +7,8 @@
 #   functional  Nova's services in one process, with the driver (some minutes)
 #   live        a whole OpenStack and real machines (as root, in namespaces of its own; hack/openstack.sh
 #               setup and make build guest come first), all tests or those that are named
+#   tempest     the same with OpenStack's own tests, with runc and with vmruntime, side by side (all or
+#               those that match; nova/tests/live_tempest.py)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=hack/lib.sh
@@ -57,12 +59,13 @@ run_functional() {
 	(cd nova && "$python" -W ignore -m unittest -v tests.functional </dev/null)
 }
 
-# run_live has no host around: another OpenStack, its bridges and namespaces, or
-# vmruntime's other containers are not seen from here, and end with it in any case.
-run_live() {
+# live runs a module of Python with an OpenStack around, and has no host around: another OpenStack, its bridges
+# and namespaces, or vmruntime's other containers are not seen from here, and end with it in any case.
+live() {
 	[ "$(id -u)" = 0 ] || die "run it as root: containers need it"
 	exec unshare --mount --propagation private --pid --fork --kill-child --ipc --net \
-		"$BASH" -euo pipefail -c "$(declare -f alone live say die); alone; live \"\$@\"" "$0" "$@"
+		"$BASH" -euo pipefail -c "$(declare -f alone with_openstack say die); alone; with_openstack \"\$@\"" "$0" \
+		"$python" -W ignore -m "$@"
 }
 
 # alone sees the processes, links and runtime state of its own namespaces only.
@@ -80,7 +83,7 @@ alone() {
 	ip link set lo up
 }
 
-live() {
+with_openstack() {
 	export NOVA_DIR
 	NOVA_DIR=$(mktemp -d)/openstack
 	# The database has a user of its own.
@@ -89,7 +92,7 @@ live() {
 	hack/openstack.sh up
 	# shellcheck disable=SC1091
 	. "$NOVA_DIR/openrc"
-	(cd nova && /usr/bin/python3 -W ignore -m unittest -v "${@:-tests.live}" </dev/null)
+	(cd nova && "$@" </dev/null)
 }
 
 case ${1-} in
@@ -97,6 +100,7 @@ setup) setup ;;
 lint) lint ;;
 test) run_tests ;;
 functional) run_functional ;;
-live) run_live "${@:2}" ;;
-*) die "usage: hack/nova.sh setup | lint | test | functional | live [TEST...]" ;;
+live) shift && live unittest -v "${@:-tests.live}" ;;
+tempest) live tests.live_tempest "${@:2}" ;;
+*) die "usage: hack/nova.sh setup | lint | test | functional | live [TEST...] | tempest [REGEX]" ;;
 esac
