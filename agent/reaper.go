@@ -1,7 +1,8 @@
 package agent
 
 import (
-	"errors"
+	"os"
+	"os/signal"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -13,12 +14,10 @@ type reaper struct {
 	mu sync.Mutex
 	// children are those whose exit somebody waits for, by pid.
 	children map[int]func(unix.WaitStatus)
-	// spawned wakes run when there is a child again.
-	spawned chan struct{}
 }
 
 func newReaper() *reaper {
-	return &reaper{children: map[int]func(unix.WaitStatus){}, spawned: make(chan struct{}, 1)}
+	return &reaper{children: map[int]func(unix.WaitStatus){}}
 }
 
 // spawn starts a child by start and has its exit reported to exited. The lock
@@ -31,10 +30,6 @@ func (r *reaper) spawn(start func() (int, error), exited func(unix.WaitStatus)) 
 		return 0, err
 	}
 	r.children[pid] = exited
-	select {
-	case r.spawned <- struct{}{}:
-	default:
-	}
 	return pid, nil
 }
 
@@ -57,18 +52,15 @@ func (r *reaper) kill(pid int, signal unix.Signal) error {
 	return err
 }
 
-// run reaps for ever.
+// run reaps for ever. A goroutine that waits in waitid(2) would hold on to the scheduler's only
+// processor until the runtime's monitor comes by, see slowMonitor: others that the end of
+// a child concerns would wait for that.
 func (r *reaper) run() {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
 	for {
-		var info unix.Siginfo
-		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOWAIT, nil)
-		switch {
-		case err == nil:
-			r.reap()
-		case errors.Is(err, unix.ECHILD):
-			// Orphans come from descendants only: without a child there are none.
-			<-r.spawned
-		}
+		r.reap()
+		<-ended
 	}
 }
 
