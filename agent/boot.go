@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,7 +96,7 @@ func prepare(build string) (*agent, error) {
 		return nil, err
 	}
 	enableControllers(a.cgroups)
-	go guarded(a.reaper.run)
+	go guarded(func() { a.reaper.run(context.Background()) })
 	return a, nil
 }
 

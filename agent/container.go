@@ -54,9 +54,7 @@ type container struct {
 
 	mu    sync.Mutex
 	state state
-	// oomKills is how many processes were killed for want of memory until the end.
-	oomKills uint64
-	init     *process
+	init  *process
 	// pinned are namespaces of init, see pin.
 	pinned []*os.File
 	// execs holds nil for a name whose process is being started.
@@ -119,13 +117,6 @@ func (c *container) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state == stopped
-}
-
-// lostToOOM is how many processes the kernel had killed when init ended.
-func (c *container) lostToOOM() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.oomKills
 }
 
 // create brings init up to its execve.
@@ -198,9 +189,8 @@ func (c *container) launchInit() error {
 // ended is called when init has ended.
 func (c *container) ended() {
 	c.mu.Lock()
-	c.state, c.oomKills = stopped, c.cgroup.oomKills()
-	c.mu.Unlock()
-	go c.cgroup.remove()
+	defer c.mu.Unlock()
+	c.state = stopped
 }
 
 // release lets go of what was kept beyond the end of init, once the host knows of it.
@@ -209,6 +199,7 @@ func (c *container) release() {
 	defer c.mu.Unlock()
 	closeAll(c.pinned)
 	c.pinned = nil
+	go c.cgroup.remove()
 }
 
 // start lets init run.

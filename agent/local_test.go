@@ -22,7 +22,7 @@ func localGuest(t *testing.T) (*agent, *guest) {
 	inside, host := newLink(t)
 	a := newAgent("test")
 	close(a.seeded)
-	go a.reaper.run()
+	go a.reaper.run(t.Context())
 	session, err := newChannel(inside)
 	must(t, err)
 	go a.serveSession(session)

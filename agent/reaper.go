@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"sync"
@@ -52,15 +53,20 @@ func (r *reaper) kill(pid int, signal unix.Signal) error {
 	return err
 }
 
-// run reaps for ever. A goroutine that waits in waitid(2) would hold on to the scheduler's only
+// run reaps until ctx ends. A goroutine that waits in waitid(2) would hold on to the scheduler's only
 // processor until the runtime's monitor comes by, see slowMonitor: others that the end of
 // a child concerns would wait for that.
-func (r *reaper) run() {
+func (r *reaper) run(ctx context.Context) {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, unix.SIGCHLD)
+	defer signal.Stop(ended)
 	for {
 		r.reap()
-		<-ended
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

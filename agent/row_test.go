@@ -133,7 +133,7 @@ func TestExecRowOrder(t *testing.T) {
 			}
 		}
 		r.close()
-		want := "prctl(PR_SET_DUMPABLE) setsid standard descriptor keyring oom_score_adj join namespaces close_range chdir / umask sigaction sigprocmask " +
+		want := "prctl(PR_SET_DUMPABLE) setsid standard descriptor keyring oom_score_adj join namespaces close_range chdir / prctl(PR_SET_TIMERSLACK) umask sigaction sigprocmask " +
 			want + " openat faccessat2 exec /bin/true openat faccessat2 exec /usr/bin/true"
 		if diff := cmp.Diff(want, strings.Join(names, " ")); diff != "" {
 			t.Error(diff)

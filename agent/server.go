@@ -199,7 +199,7 @@ func (a *agent) wait(t protocol.Target) (protocol.Response, error) {
 		syncUpper(c.config)
 	}
 	c.forget(t.Process)
-	oom := t.Process == "" && p.code == 128+int(unix.SIGKILL) && c.lostToOOM() > 0
+	oom := t.Process == "" && p.code == 128+int(unix.SIGKILL) && c.cgroup.oomKills() > 0
 	return protocol.Response{Exit: &protocol.Exit{Code: p.code, OOM: oom}}, nil
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,7 +119,7 @@ func attend(build, file string) error {
 			return err
 		}
 	}
-	go a.reaper.run()
+	go a.reaper.run(context.Background())
 	go a.seed(func() (*protocol.Container, error) { return loadContainer(file) })
 	return a.serve()
 }

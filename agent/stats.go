@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vmruntime/vmruntime/protocol"
 )
 
@@ -82,8 +80,19 @@ func (c *container) awaitOOM(seen uint64) uint64 {
 		return kills
 	}
 	defer events.Close()
-	for end := time.Now().Add(oomWait); kills <= seen && !c.over() && time.Now().Before(end); kills = c.cgroup.oomKills() {
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}, int(oomTick.Milliseconds()))
+	raw, err := events.SyscallConn()
+	if err != nil {
+		return kills
 	}
-	return max(kills, c.lostToOOM())
+	more := func(uintptr) bool {
+		kills = c.cgroup.oomKills()
+		return kills > seen
+	}
+	for end := time.Now().Add(oomWait); kills <= seen && !c.over() && time.Now().Before(end); {
+		if events.SetReadDeadline(time.Now().Add(oomTick)) != nil {
+			break
+		}
+		_ = raw.Read(more)
+	}
+	return kills
 }
