@@ -142,6 +142,8 @@ def image_bundle(state, args, log):
 
 
 def image_unbundle(state, args, log):
+    if not os.path.exists(args[-1] + "/config.json"):
+        fail(f"bundle {args[-1]}: it is not made of an image of this store")
     if "--keep" not in args:
         os.remove(args[-1] + "/config.json")
         os.rmdir(args[-1] + "/rootfs")

@@ -32,6 +32,7 @@ def inventory():
         "domains": _names("/run/vmruntime-vm") | _names(ROOT),
         "instances": {p.parent.name for p in (DIRECTORY / "data/instances").glob("*/instance.json")}
         | {n for n in _names(DIRECTORY / "data/instances") if re.fullmatch("[0-9a-f]{8}-.*", n)},
+        "bundles": _names(DIRECTORY / "data/images/bundles"),
         "cgroups": {str(p) for p in Path("/sys/fs/cgroup").glob("**/vmruntime-nova/*") if p.is_dir()},
     }  # fmt: skip
 

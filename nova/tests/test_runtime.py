@@ -57,6 +57,12 @@ class RuntimeTest(unittest.TestCase):
         want = ["image", "bundle", "--image", "i", "--size", "10G", str(self.root / "b"), "--", "sh", "-c", "echo"]
         self.assertEqual(self.calls()[-1], want)
 
+    def test_a_bundle_that_is_not_there_is_unbundled_but_no_failure_is_hidden(self):
+        self.runtime.unbundle(self.root / "b")
+        (self.root / "image-unbundle.fail").write_text("bundle b: device or resource busy")
+        with self.assertRaises(RuntimeFailed):
+            self.runtime.unbundle(self.root / "b")
+
     def test_a_failure_has_the_runtimes_sentence(self):
         with self.assertRaises(RuntimeFailed) as caught:
             self.runtime.bundle("nowhere", self.root / "b")

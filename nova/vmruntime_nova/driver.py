@@ -229,7 +229,8 @@ class VMRuntimeDriver(driver.ComputeDriver):
         volume.disconnect(block_device_info)
         network.unplug(instance, network_info)
         network.remove_namespace(instance.uuid)
-        if directory.bundle.exists():
+        # Not whether there is a bundle: who was killed may have left nothing but vmruntime's record of it.
+        if directory.exists():
             self._runtime.unbundle(directory.bundle, keep=not disks)
         if disks:
             directory.remove()

@@ -129,8 +129,12 @@ class Runtime:
         self._run("image bundle", ["image", "bundle", "--image", image, *size, str(bundle), *command])
 
     def unbundle(self, bundle: Path, keep: bool = False) -> None:
-        """Unmounts a bundle and removes it, or keeps what the container has written."""
-        self._run("image unbundle", ["image", "unbundle", *(["--keep"] if keep else []), str(bundle)])
+        """Unmounts a bundle and removes it, or keeps what the container has written. None there is fine."""
+        try:
+            self._run("image unbundle", ["image", "unbundle", *(["--keep"] if keep else []), str(bundle)])
+        except RuntimeFailed as e:
+            if "it is not made of an image of this store" not in e.reason:
+                raise
 
     def commit(self, bundle: Path, target: Path) -> None:
         """Writes a bundle's image with what the container has written as one more layer, as docker-save tar."""
