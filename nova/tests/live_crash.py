@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from contextlib import contextmanager
 
 from tests.live_case import CHECKOUT, DIRECTORY, PATIENCE, RUNTIME, LiveCase
 from tests.live_images import app_layer, base_layer, saved
@@ -63,14 +64,30 @@ class Killed(LiveCase):
     def trap(self, when, command):
         (DIRECTORY / "kill-at").write_text(f"{when} {command}\n")
 
-    def comes_back(self):
+    def comes_back(self, server):
         """Waits until the trap has killed nova-compute, and starts it again."""
         pid = int((DIRECTORY / "pids/nova-compute").read_text())
-        self.eventually(lambda: not _runs(pid), "death of nova-compute", PATIENCE)
+        self.eventually(lambda: not _runs(pid) or self.failed(server), "death of nova-compute", PATIENCE)
+        self.assertFalse(_runs(pid), f"the trap was not sprung: {self.fault(server)}")
         before = self.reported()
         subprocess.run([CHECKOUT / "hack/openstack.sh", "compute"], check=True, stdin=subprocess.DEVNULL)
         # Nothing is scheduled before.
         self.eventually(lambda: self.reported() != before, "report of nova-compute", PATIENCE)
+
+    def failed(self, server):
+        return self.cloud.compute.get_server(server.id).status == "ERROR"
+
+    @contextmanager
+    def point(self, when, command):
+        """A subtest that leaves nothing to the next one, however it ends."""
+        with self.subTest(f"{when} {command}"):
+            try:
+                yield
+            finally:
+                (DIRECTORY / "kill-at").unlink(missing_ok=True)
+                self.delete_all()
+                self.servers.clear()
+            self.nothing_left()
 
     def reported(self):
         """When nova-compute was last heard of."""
@@ -95,27 +112,23 @@ class Killed(LiveCase):
 
     def test_spawn(self):
         for when, command in SPAWN:
-            with self.subTest(f"{when} {command}"):
+            with self.point(when, command):
                 image = self.image()
                 self.trap(when, command)
                 server = self.create(image, wait=None, networks=[{"uuid": self.network.id}])
-                self.comes_back()
+                self.comes_back(server)
                 self.figure(f"killed {when} {command}", self.settled(server).status)
-                self.cloud.compute.delete_server(server)
-                self.gone(server)
-                self.nothing_left()
 
     def test_destroy(self):
         for when, command in DESTROY:
-            with self.subTest(f"{when} {command}"):
+            with self.point(when, command):
                 server = self.create(self.image(), networks=[{"uuid": self.network.id}])
                 self.trap(when, command)
                 self.cloud.compute.delete_server(server)
-                self.comes_back()
+                self.comes_back(server)
                 began = time.monotonic()
                 self.gone(server)
                 self.figure(f"killed {when} {command}, seconds until the server is gone", int(time.monotonic() - began))
-                self.nothing_left()
 
 
 def _runs(pid):
