@@ -2,7 +2,10 @@
 
 import tests.novacase  # noqa: F401, I001
 
+import tempfile
 import unittest
+from pathlib import Path
+from unittest import mock
 
 from nova.network import model
 
@@ -55,3 +58,36 @@ class PortTest(unittest.TestCase):
         port = vif()
         port["network"]["subnets"] = []
         self.assertEqual(network.inside(network.port(port), "eth1"), ["link set lo up", "link set eth1 mtu 1450 up"])
+
+
+class RemoveNamespaceTest(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.enter(mock.patch.object(network, "NETNS_DIRECTORY", Path(directory.name)))
+        self.ip = self.enter(mock.patch.object(network.privsep, "ip"))
+        self.file = Path(network.path("u"))
+        self.file.touch()
+
+    def enter(self, patch):
+        self.addCleanup(patch.stop)
+        return patch.start()
+
+    def test_somebody_else_is_first(self):
+        def fails(args, lines):
+            self.file.unlink()
+            raise RuntimeError("ip netns delete nova-u: No such file or directory")
+
+        self.ip.side_effect = fails
+        network.remove_namespace("u")
+        self.ip.assert_called_once()
+
+    def test_it_cannot_be_removed(self):
+        self.ip.side_effect = RuntimeError("ip netns delete nova-u: Device or resource busy")
+        with self.assertRaisesRegex(RuntimeError, "busy"):
+            network.remove_namespace("u")
+
+    def test_there_is_none(self):
+        self.file.unlink()
+        network.remove_namespace("u")
+        self.ip.assert_not_called()

@@ -5,7 +5,7 @@ vmruntime gives the guest what is in the namespace, and follows its changes.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
@@ -83,8 +83,7 @@ def make_namespace(uuid: str) -> None:
 
 def remove_namespace(uuid: str) -> None:
     """Removes the namespace and what is left in it. None there is fine."""
-    if Path(path(uuid)).exists():
-        privsep.ip(["netns", "delete", namespace(uuid)], [])
+    _delete(["netns", "delete", namespace(uuid)], Path(path(uuid)).exists)
 
 
 def plug(instance: Any, vifs: Iterable[Any]) -> None:
@@ -117,8 +116,18 @@ def unplug(instance: Any, vifs: Iterable[Any]) -> None:
 
 
 def _remove(tap: str) -> None:
-    if tap in _links([]):
-        privsep.ip(["link", "delete", tap], [])
+    _delete(["link", "delete", tap], lambda: tap in _links([]))
+
+
+def _delete(command: list[str], exists: Callable[[], bool]) -> None:
+    """Deletes what exists. Who else does so, as a delete during a rebuild, may be first."""
+    if not exists():
+        return
+    try:
+        privsep.ip(command, [])
+    except RuntimeError:
+        if exists():
+            raise
 
 
 def _links(where: list[str]) -> dict[str, str | None]:
