@@ -17,6 +17,8 @@ cd "$(dirname "$0")/.."
 
 dir=${NOVA_DIR:-/tmp/vmruntime-nova}
 password=secret
+# Two of these see each other's cgroups, which are the host's.
+cgroup=vmruntime-nova${dir//\//-}
 agent_link=vmrt-agent
 # Debian's own: where there is another python3, it has no Nova.
 python=/usr/bin/python3
@@ -242,6 +244,7 @@ nova_config() {
 		debug = true
 		[vmruntime]
 		runtime = $dir/bin/vmruntime
+		cgroup_parent = /$cgroup
 		[api]
 		auth_strategy = keystone
 		[glance]
@@ -481,6 +484,7 @@ down() {
 	for name in $(pgrep -x epmd); do
 		! grep -qzx ERL_EPMD_PORT=4379 "/proc/$name/environ" || kill "$name"
 	done
+	find /sys/fs/cgroup -maxdepth 2 -depth -type d -name "$cgroup" -exec rmdir {} \;
 	for name in $(ip -o link show type bridge | grep -o "brq[0-9a-f-]*\|$agent_link"); do ip link delete "$name"; done
 	if [ -n "${NOVA_KEEP_LOGS-}" ] && [ -d "$dir/log" ]; then
 		rm -rf "$NOVA_KEEP_LOGS"
