@@ -32,6 +32,15 @@ class StoreTest(unittest.TestCase):
             self.directory.remove()
             self.assertEqual(list(self.store.path.iterdir()), [])
 
+    def test_what_a_killed_fetch_has_left_is_removed(self):
+        self.store.remove_caches()
+        self.directory.make(self.record)
+        left = self.store.cache("image-1").path
+        left.mkdir()
+        (left / "token").write_text("secret")
+        self.store.remove_caches()
+        self.assertEqual(list(self.store.path.iterdir()), [self.directory.path])
+
     def test_a_missing_instance_is_an_error(self):
         self.assertFalse(self.directory.exists())
         with self.assertRaises(FileNotFoundError):

@@ -77,6 +77,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
         # A command of the runtime wants a root that is there.
         Path(CONF.vmruntime.root).mkdir(parents=True, exist_ok=True)
         LOG.info("%s, %s", self._runtime.program, self._runtime.version())
+        self._store.remove_caches()
         self._stop.clear()
         threading.Thread(target=self._watch, name="vmruntime-watcher", daemon=True).start()
 
@@ -494,7 +495,7 @@ class VMRuntimeDriver(driver.ComputeDriver):
 
     def cache_image(self, context: Any, image_id: str) -> bool:
         """Fetches an image before it is needed: whether it was not there yet."""
-        directory = self._store.directory("cache-" + image_id)
+        directory = self._store.cache(image_id)
         directory.path.mkdir(parents=True, exist_ok=True)
         try:
             return self._pull(context, directory, image_id, _image_name(image_id))

@@ -6,6 +6,7 @@
     UUID/runtime.log     why the runtime could not make it
     UUID/config_drive/   metadata, as the guest sees it
     UUID/files/          resolv.conf, hosts and keys, as the guest sees them
+    cache-IMAGE/         the token with which an image is being fetched ahead
 """
 
 import dataclasses
@@ -15,6 +16,9 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+
+_CACHE = "cache-"
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,15 @@ class Store:
 
     def directory(self, uuid: str) -> Directory:
         return Directory(self.path / uuid)
+
+    def cache(self, image: str) -> Directory:
+        """Where an image is fetched ahead from."""
+        return self.directory(_CACHE + image)
+
+    def remove_caches(self) -> None:
+        """Removes what a nova-compute has left that was killed while it fetched an image ahead."""
+        for left in self.path.glob(_CACHE + "*"):
+            shutil.rmtree(left)
 
     def directories(self) -> list[Directory]:
         """Those that an instance is in."""
