@@ -77,6 +77,7 @@ fuzz: ## fuzz what reads foreign input, FUZZTIME each
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzMountOptions$$' -fuzztime $(FUZZTIME) ./agent
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzGuestChannel$$' -fuzztime $(FUZZTIME) ./shim
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzSeed$$' -fuzztime $(FUZZTIME) ./agent
+	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzISOFind$$' -fuzztime $(FUZZTIME) ./agent
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzMetadata$$' -fuzztime $(FUZZTIME) ./agent/cloud
 	go test -tags $(TAGS) -run '^$$' -fuzz '^FuzzExtractKernel$$' -fuzztime $(FUZZTIME) ./vm/guest
 

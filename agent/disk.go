@@ -338,3 +338,16 @@ func addLines(file *os.File, lines []string) error {
 func syncRoot(root *os.File) error {
 	return os.NewSyscallError("syncfs", unix.Syncfs(int(root.Fd())))
 }
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return text, err
+}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -24,10 +23,6 @@ const (
 	maxSeed = 8 << 20
 	// seedTimeout bounds the wait for the seed's device.
 	seedTimeout = 30 * time.Second
-	// seedMount is where the seed is for a moment.
-	seedMount = "/run/vmruntime/seed"
-	// isoLabel is the offset of an ISO 9660 volume's label (ECMA-119, 8.4.7).
-	isoLabel = 32808
 )
 
 // A seed is the part of a cloud-config that vmruntime's seeds consist of, see
@@ -80,66 +75,39 @@ func readSeed() (*protocol.Container, error) {
 	return s.run()
 }
 
-// readUserData finds the volume labelled cidata and reads user-data from it.
+// readUserData reads user-data from the volume labelled cidata.
 func readUserData() ([]byte, error) {
-	device, err := findSeed()
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(seedMount, 0o700); err != nil {
-		return nil, err
-	}
-	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
-	if err := unix.Mount(device, seedMount, "iso9660", flags, ""); err != nil {
-		return nil, fmt.Errorf("mount %s: %w", device, err)
-	}
-	defer func() { _ = unix.Unmount(seedMount, unix.MNT_DETACH) }()
-	return readLimited(filepath.Join(seedMount, "user-data"), maxSeed)
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return text, err
-}
-
-// findSeed waits for the seed's block device.
-func findSeed() (string, error) {
 	device := await(seedTimeout, seedDevice)
 	if device == "" {
-		return "", fmt.Errorf("no volume is labelled %s", protocol.SeedLabel)
+		return nil, fmt.Errorf("no volume is labelled %s", protocol.SeedLabel)
 	}
-	return device, nil
+	volume, err := os.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	defer volume.Close()
+	return isoFile(volume, "user-data", maxSeed)
 }
 
+// seedDevice tries the names of disks, as the kernel gives them.
 func seedDevice() string {
-	devices, _ := filepath.Glob("/dev/[vs]d[a-z]")
-	for _, device := range devices {
-		if hasLabel(device, protocol.SeedLabel) {
-			return device
+	for _, kind := range []string{"/dev/vd", "/dev/sd"} {
+		for letter := 'a'; letter <= 'z'; letter++ {
+			if device := kind + string(letter); hasLabel(device, protocol.SeedLabel) {
+				return device
+			}
 		}
 	}
 	return ""
 }
 
 func hasLabel(device, label string) bool {
-	file, err := os.Open(device)
+	volume, err := os.Open(device)
 	if err != nil {
 		return false
 	}
-	defer file.Close()
-	text := make([]byte, 32)
-	if _, err := file.ReadAt(text, isoLabel); err != nil {
-		return false
-	}
-	return strings.EqualFold(strings.TrimRight(string(text), " \x00"), label)
+	defer volume.Close()
+	return strings.EqualFold(isoVolumeLabel(volume), label)
 }
 
 // parseSeed reads user-data. vmruntime writes cloud-configs whose YAML is JSON,

@@ -19,8 +19,7 @@ var (
 		"virtio_pci",
 		"virtio_console", // agent channel
 		"virtio_blk",     // seed
-		"isofs",
-		"9p", // share
+		"9p",             // share
 		"9pnet_virtio",
 	}
 	optional = []string{"virtio_net", "virtio_rng", "virtio_balloon", "overlay"}
