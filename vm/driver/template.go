@@ -49,6 +49,11 @@ func (m *Machine) saveable(ctx context.Context) error {
 // Load gives a clone the state that was saved with its MemoryFile, and lets it
 // run.
 func (m *Machine) Load(ctx context.Context, state *os.File) error {
+	// The NICs would announce themselves, several times and each with an interrupt: nobody
+	// knows them yet.
+	if err := m.execute("migrate-set-parameters", map[string]any{"announce-rounds": 0}); err != nil {
+		return fmt.Errorf("load of the template's state: %w", err)
+	}
 	if err := m.migrate(ctx, "migrate-incoming", state); err != nil {
 		return fmt.Errorf("load of the template's state: %w", err)
 	}
