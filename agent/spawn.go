@@ -104,8 +104,9 @@ func (a *agent) fork(l launch, files []*os.File) (int, error) {
 }
 
 // stageEnv is for a process that is short-lived and small. Its first huge page would
-// be 2 MiB that the host has to keep for the machine from then on.
-var stageEnv = []string{"GOGC=off", "GOMAXPROCS=1", "GODEBUG=disablethp=1"}
+// be 2 MiB that the host has to keep for the machine from then on, and nothing in it runs
+// so long that the scheduler had to interrupt it by signals.
+var stageEnv = []string{"GOGC=off", "GOMAXPROCS=1", "GODEBUG=disablethp=1,asyncpreemptoff=1"}
 
 func (l launch) forkExec(path string, files []*os.File, cgroupFD int) (int, error) {
 	attr := &syscall.ProcAttr{

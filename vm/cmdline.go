@@ -13,6 +13,7 @@ func Cmdline(a Accelerator, words ...string) string {
 		"no_timer_check",                        // a loaded host misses the ticks that it counts
 		"noreplace-smp",                         // 0.1 s of code patching for one CPU
 		"rcupdate.rcu_expedited=1",              // mounts and namespaces do not wait for RCU
+		"noautogroup",                           // sessions are no desktop's: containers have cgroups
 		"random.trust_cpu=on",
 		"8250.nr_uarts=1",
 		"i8042.noaux", "i8042.nokbd", "i8042.nopnp", // no keyboard to look for
@@ -25,6 +26,9 @@ func Cmdline(a Accelerator, words ...string) string {
 		// QEMU keeps what it has translated by address: at random ones it would translate
 		// the dynamic loader and libc again for each program that starts.
 		line = append(line, "norandmaps")
+		// What is no parameter of the kernel's gets into the environment of its first process. The
+		// agent's goroutines yield by themselves: a signal for it is much more to translate.
+		line = append(line, "GODEBUG=asyncpreemptoff=1")
 	}
 	return strings.Join(append(line, words...), " ")
 }

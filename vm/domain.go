@@ -107,14 +107,14 @@ func qemuCapabilities() *libvirtxml.DomainQEMUCapabilities {
 }
 
 // codeCache bounds what QEMU keeps of translated code under TCG, in MiB. Its own
-// bound is 1024, which a busy guest would fill on the host. With half of this the
-// guest's kernel, agent and shell no longer fit, and a fork takes half as long again.
-// bootCache is for a machine that boots, which runs as much code once: a full cache
-// is emptied, here in the midst of the container's set-up. imageCache is for the system
-// of a base image, with its Python.
+// bound is 1024, which a busy guest would fill on the host. A full cache is emptied, and all of
+// it is translated again: what a clone runs until it has started a container, done an exec
+// and seen the container's end takes 29 to 38.
+// bootCache is for a machine that boots, which runs as much code again once. imageCache is
+// for the system of a base image, with its Python.
 const (
-	codeCache  = 32
-	bootCache  = 64
+	codeCache  = 40
+	bootCache  = 72
 	imageCache = 128
 )
 
