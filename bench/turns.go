@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // A contender is one of those that a row compares.
@@ -31,16 +32,22 @@ func warmUp(ctx context.Context, contenders []contender) error {
 	return nil
 }
 
-// takeTurns has each contender measured once per turn, one after the other, and
-// fills the figures. What happens to the machine meanwhile happens to all of them.
+// takeTurns has each contender measured once per turn, one after the other and every other
+// time in reverse, and fills the figures. What happens to the machine meanwhile happens to all of
+// them, and whatever changes steadily does so for none more than for another.
 func takeTurns(ctx context.Context, turns int, figures []Figure, contenders []contender) ([]Figure, error) {
 	for i := range figures {
 		for _, c := range contenders {
 			figures[i].Series = append(figures[i].Series, Series{Name: c.name})
 		}
 	}
+	order := make([]int, len(contenders))
+	for n := range order {
+		order[n] = n
+	}
 	for turn := range turns {
-		for n, c := range contenders {
+		for _, n := range order {
+			c := contenders[n]
 			values, err := c.turn(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
@@ -53,6 +60,7 @@ func takeTurns(ctx context.Context, turns int, figures []Figure, contenders []co
 			}
 			progress("%d/%d %s: %s", turn+1, turns, c.name, listed(figures, values))
 		}
+		slices.Reverse(order)
 	}
 	return figures, nil
 }

@@ -8,23 +8,24 @@ import (
 	"testing"
 )
 
-// Turns go round: nobody is measured twice before everybody has been once.
+// Turns go there and back: nobody is measured twice before everybody has been once, and nobody
+// is always the first.
 func TestTakeTurns(t *testing.T) {
 	clock := 0.0
 	tick := func(context.Context) ([]float64, error) {
 		clock++
 		return []float64{clock, -clock}, nil
 	}
-	figures, err := takeTurns(t.Context(), 2, []Figure{{Name: "up"}, {Name: "down"}}, []contender{{"a", tick}, {"b", tick}})
+	figures, err := takeTurns(t.Context(), 3, []Figure{{Name: "up"}, {Name: "down"}}, []contender{{"a", tick}, {"b", tick}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n, want := range [][]float64{{1, 3}, {2, 4}} {
+	for n, want := range [][]float64{{1, 4, 5}, {2, 3, 6}} {
 		if got := figures[0].Series[n]; got.Name != []string{"a", "b"}[n] || !slices.Equal(got.Values, want) {
 			t.Errorf("series %d: %+v, want %v", n, got, want)
 		}
 	}
-	if got := figures[1].Series[1].Values; !slices.Equal(got, []float64{-2, -4}) {
+	if got := figures[1].Series[1].Values; !slices.Equal(got, []float64{-2, -3, -6}) {
 		t.Errorf("the second figure has %v", got)
 	}
 }
