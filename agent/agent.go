@@ -53,6 +53,8 @@ type agent struct {
 
 	mu         sync.Mutex
 	containers map[string]*container
+	// preforked is a stage that waits for the first container, nil without.
+	preforked *process
 
 	// met is closed by greeted, at the host's first hello.
 	met     chan struct{}

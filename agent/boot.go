@@ -68,7 +68,8 @@ func prepare(build string) (*agent, error) {
 	}
 	words := bootWords()
 	var late []string
-	if slices.Contains(words, protocol.LateNICsWord) {
+	cold := slices.Contains(words, protocol.ColdWord)
+	if cold {
 		late = nicModules
 	}
 	if err := loadModules("order", late...); err != nil {
@@ -97,7 +98,10 @@ func prepare(build string) (*agent, error) {
 	}
 	enableControllers(a.cgroups)
 	go guarded(func() { a.reaper.run(context.Background()) })
-	return a, nil
+	if cold {
+		return a, nil
+	}
+	return a, a.prefork()
 }
 
 // guarded ends the VM with a message instead of the kernel's panic, which a

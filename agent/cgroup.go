@@ -74,6 +74,14 @@ func (c cgroup) open() (*os.File, error) {
 	return dir, nil
 }
 
+// enter moves a process into the cgroup.
+func (c cgroup) enter(pid int) error {
+	if c.path == "" {
+		return nil
+	}
+	return writeFile(filepath.Join(c.path, "cgroup.procs"), strconv.Itoa(pid))
+}
+
 // A setting is one line for one file of a cgroup. It is skipped when the guest
 // has no such controller, unless it was asked for by the file's own name.
 type setting struct {

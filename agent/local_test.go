@@ -13,6 +13,7 @@ func TestLocal(t *testing.T) {
 	}
 	a, g := localGuest(t)
 	must(t, a.findHome())
+	must(t, a.prefork())
 	scenarios(t, g)
 }
 

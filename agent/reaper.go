@@ -34,6 +34,18 @@ func (r *reaper) spawn(start func() (int, error), exited func(unix.WaitStatus)) 
 	return pid, nil
 }
 
+// adopt has the exit of a child that was spawned before reported to another. It tells whether the
+// child was there.
+func (r *reaper) adopt(pid int, exited func(unix.WaitStatus)) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.children[pid] == nil {
+		return false
+	}
+	r.children[pid] = exited
+	return true
+}
+
 // alive calls do while pid cannot be reaped, so that the number means the child
 // that was spawned and nothing later. It tells whether the child was there.
 func (r *reaper) alive(pid int, do func()) bool {

@@ -12,7 +12,7 @@ import (
 // root, what it binds, and the devices of a container in a user namespace, which
 // may make none. The agent opens them, because the user of such a container has no
 // way through the directories above them; a stage finds them from joinFD on, in
-// this order.
+// this order, unless it has received them.
 type sources struct{ files []*os.File }
 
 func openSources(spec *specs.Spec) (*sources, error) {
@@ -76,10 +76,17 @@ func (s *sources) openDevices(spec *specs.Spec) error {
 }
 
 // taker hands a stage the sources in the order in which they were opened.
-type taker struct{ next int }
+type taker struct {
+	next int
+	// received are a preforked stage's descriptors.
+	received []int
+}
 
 func (t *taker) take(name string) *os.File {
-	file := os.NewFile(uintptr(joinFD+t.next), name)
+	fd := joinFD + t.next
+	if t.received != nil {
+		fd = t.received[t.next]
+	}
 	t.next++
-	return file
+	return os.NewFile(uintptr(fd), name)
 }

@@ -21,6 +21,8 @@ import (
 // A launch is one stage to be started.
 type launch struct {
 	config stageConfig
+	// preforked is set for a stage that waits for more than its config.
+	preforked bool
 	// flags are the namespaces that the stage is cloned into, owned by the user
 	// namespace with these mappings if that is among them.
 	flags uintptr
@@ -55,20 +57,8 @@ func (a *agent) spawn(l launch) (*process, error) {
 			return nil, err
 		}
 	}
-	theirs, err := p.openControl()
-	if err != nil {
-		p.close()
-		return nil, err
-	}
-	defer theirs.Close()
-	files := append(append(child, theirs), l.files...)
-	p.pid, err = a.reaper.spawn(func() (int, error) { return a.fork(l, files) }, func(status unix.WaitStatus) {
-		l.exited()
-		p.finish(exitCode(status))
-	})
-	if err == nil {
+	if err = a.begin(p, l, child); err == nil {
 		setOOMScore(p.pid, l.config.Process.OOMScoreAdj)
-		theirs.Close()
 		closeAll(child)
 		err = p.prepare(l.config)
 	}
@@ -77,6 +67,40 @@ func (a *agent) spawn(l launch) (*process, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// begin gives p a stage with these standard descriptors: the preforked one if it fits, or a
+// new one.
+func (a *agent) begin(p *process, l launch, stdio []*os.File) error {
+	exited := func(status unix.WaitStatus) {
+		l.exited()
+		p.finish(exitCode(status))
+	}
+	if stage := a.takePreforked(); stage != nil {
+		if l.fitsPreforked() && stage.lend(p, l, stdio, exited) == nil {
+			return nil
+		}
+		stage.dismiss()
+	}
+	theirs, err := p.openControl()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	files := slices.Concat(stdio, []*os.File{theirs}, l.files)
+	p.pid, err = a.reaper.spawn(func() (int, error) { return a.fork(l, files) }, exited)
+	return err
+}
+
+// title is the stage's argv[0].
+func (l launch) title() string {
+	switch {
+	case l.preforked:
+		return preforkTitle
+	case l.config.Exec:
+		return stageTitle + "exec"
+	}
+	return stageTitle + "init"
 }
 
 // fork starts the stage with files as its descriptors from 0.
@@ -123,7 +147,7 @@ func (l launch) forkExec(path string, files []*os.File, cgroupFD int) (int, erro
 	if l.flags&unix.CLONE_NEWUSER != 0 {
 		l.users.apply(attr.Sys)
 	}
-	return syscall.ForkExec(path, []string{l.config.title()}, attr)
+	return syscall.ForkExec(path, []string{l.title()}, attr)
 }
 
 // needsBareFork tells what a fork of package syscall cannot do, see bareFork. It
@@ -136,7 +160,7 @@ func (l launch) needsBareFork() bool {
 }
 
 func (l launch) bareFork(path string, files []*os.File, cgroupFD int) bareFork {
-	f := bareFork{path: path, name: l.config.title(), env: stageEnv, flags: uint64(l.flags), cgroup: cgroupFD, files: files}
+	f := bareFork{path: path, name: l.title(), env: stageEnv, flags: uint64(l.flags), cgroup: cgroupFD, files: files}
 	for _, n := range l.born {
 		if n.kind != unix.CLONE_NEWPID {
 			f.join = append(f.join, n)

@@ -33,6 +33,8 @@ const (
 
 // What stage and agent say to each other.
 const (
+	saysWaiting  = 'W' // preforked stage: it waits for its descriptors
+	saysFiles    = 'F' // agent: they come with this
 	saysTerminal = 'T' // stage: the master comes with this
 	saysReady    = 'R' // stage: init waits to be started
 	saysError    = 'E' // stage: the rest is why it failed
@@ -51,13 +53,6 @@ type stageConfig struct {
 	Join []int `json:"join,omitempty"`
 	// CgroupNS makes a cgroup namespace, from inside the container's cgroup.
 	CgroupNS bool `json:"cgroupNS,omitempty"`
-}
-
-func (c stageConfig) title() string {
-	if c.Exec {
-		return stageTitle + "exec"
-	}
-	return stageTitle + "init"
 }
 
 // IsStage tells whether this process is a stage. Its main goroutine must be
@@ -84,6 +79,8 @@ func stageMain() int {
 type stage struct {
 	stageConfig
 	rootfs rootfs
+	// loopback is set when lo is up already.
+	loopback bool
 	// started is set when init was told to go on to its execve.
 	started bool
 }
@@ -98,6 +95,11 @@ func newStage() (*stage, error) {
 	}
 	slowMonitor()
 	s := &stage{}
+	if os.Args[0] == preforkTitle {
+		if err := s.wait(); err != nil {
+			return nil, err
+		}
+	}
 	if err := protocol.ReadMessage(controlReader{}, protocol.MaxRequest*2, &s.stageConfig); err != nil {
 		return nil, err
 	}
@@ -169,7 +171,7 @@ func (s *stage) setUpInit() error {
 		}
 	}
 	s.joinKeyring()
-	if hasNamespace(spec, specs.NetworkNamespace) {
+	if hasNamespace(spec, specs.NetworkNamespace) && !s.loopback {
 		if err := loopbackUp(); err != nil {
 			return err
 		}

@@ -39,9 +39,10 @@ const (
 	// ProbeWord on the guest kernel's command line has the agent power the guest
 	// off as soon as its modules are loaded: the proof that it boots.
 	ProbeWord = "vmruntime.probe"
-	// LateNICsWord there has the agent load the NICs' driver with the first
-	// interface of a container, not at boot.
-	LateNICsWord = "vmruntime.nics=late"
+	// ColdWord there says that the machine boots for one container and no template: the
+	// agent does nothing for others in advance, and loads the NICs' driver with the
+	// first interface.
+	ColdWord = "vmruntime.cold"
 	// SeedLabel is the volume label of a NoCloud seed.
 	SeedLabel = "cidata"
 )

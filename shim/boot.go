@@ -54,7 +54,7 @@ func boot(ctx context.Context, d Driver, p Plan) (booted, error) {
 	}
 	config := p.Machine
 	// A template is for all, this machine for one container, which may have no network.
-	config.Cmdline += " " + protocol.LateNICsWord
+	config.Cmdline += " " + protocol.ColdWord
 	m, conn, err := p.launch(ctx, d, config)
 	if err != nil {
 		return booted{}, err
