@@ -101,7 +101,10 @@ func prepare(build string) (*agent, error) {
 	if cold {
 		return a, nil
 	}
-	return a, a.prefork()
+	if err := a.prefork(); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // guarded ends the VM with a message instead of the kernel's panic, which a

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +31,7 @@ const maxPassed = 253
 // prefork starts the stage and returns when it waits.
 func (a *agent) prefork() error {
 	warmUp()
+	makeThreads(spareThreads)
 	p := &process{reaper: a.reaper, exited: make(chan struct{})}
 	null, err := openNull()
 	if err != nil {
@@ -55,6 +58,28 @@ func (a *agent) prefork() error {
 	}
 	a.preforked = p
 	return nil
+}
+
+// spareThreads are more than a start has in system calls at once.
+const spareThreads = 3
+
+// makeThreads has the scheduler make as many threads, which it keeps for goroutines that
+// find no other.
+func makeThreads(n int) {
+	var made, done sync.WaitGroup
+	made.Add(n)
+	done.Add(n)
+	for range n {
+		go func() {
+			defer done.Done()
+			// A thread is nobody else's while its goroutine waits.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			made.Done()
+			made.Wait()
+		}()
+	}
+	done.Wait()
 }
 
 // takePreforked gives the stage to its first asker, nil where there is none.

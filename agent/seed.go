@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -33,10 +31,9 @@ type seed struct {
 }
 
 type seedFile struct {
-	Path        string `json:"path"`
-	Permissions string `json:"permissions"`
-	Encoding    string `json:"encoding"`
-	Content     string `json:"content"`
+	Path     string `json:"path"`
+	Encoding string `json:"encoding"`
+	Content  string `json:"content"`
 }
 
 // seed sets the first container up from what read gives, once the host has said
@@ -66,11 +63,6 @@ func readSeed() (*protocol.Container, error) {
 	s, err := parseSeed(userData)
 	if err != nil {
 		return nil, err
-	}
-	for _, file := range s.WriteFiles {
-		if err := file.write("/"); err != nil {
-			return nil, fmt.Errorf("write_files: %w", err)
-		}
 	}
 	return s.run()
 }
@@ -125,37 +117,15 @@ func parseSeed(userData []byte) (seed, error) {
 	return s, nil
 }
 
-// write writes the file below root. Our guest has nothing to write but what is
-// in /run, and that is all it accepts.
-func (f seedFile) write(root string) error {
-	target := path.Clean(f.Path)
-	if !strings.HasPrefix(target, "/run/") {
-		return fmt.Errorf("path %q is not below /run", f.Path)
+// file is the content of one of write_files. Nothing is written: only the command that starts the
+// agent reads what there is.
+func (s seed) file(name string) ([]byte, error) {
+	for _, f := range s.WriteFiles {
+		if f.Path == name {
+			return f.decode()
+		}
 	}
-	mode, err := f.mode()
-	if err != nil {
-		return err
-	}
-	content, err := f.decode()
-	if err != nil {
-		return err
-	}
-	target = filepath.Join(root, target)
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(target, content, mode)
-}
-
-func (f seedFile) mode() (os.FileMode, error) {
-	if f.Permissions == "" {
-		return 0o644, nil
-	}
-	mode, err := strconv.ParseUint(f.Permissions, 8, 12)
-	if err != nil {
-		return 0, fmt.Errorf("permissions %q of %s are no octal mode", f.Permissions, f.Path)
-	}
-	return os.FileMode(mode).Perm(), nil
+	return nil, fmt.Errorf("write_files has no %s", name)
 }
 
 func (f seedFile) decode() ([]byte, error) {
@@ -177,7 +147,11 @@ func (f seedFile) decode() ([]byte, error) {
 func (s seed) run() (*protocol.Container, error) {
 	for _, argv := range s.RunCmd {
 		if len(argv) == 3 && path.Base(argv[0]) == protocol.AgentFile && argv[1] == serveWord {
-			return loadContainer(argv[2])
+			text, err := s.file(argv[2])
+			if err != nil {
+				return nil, err
+			}
+			return parseContainer(text)
 		}
 		if err := runCommand(argv); err != nil {
 			return nil, fmt.Errorf("runcmd %q: %w", argv, err)

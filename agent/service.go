@@ -170,9 +170,13 @@ func loadContainer(file string) (*protocol.Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("first container: %w", err)
 	}
+	return parseContainer(text)
+}
+
+func parseContainer(text []byte) (*protocol.Container, error) {
 	var config protocol.Container
 	if err := json.Unmarshal(text, &config); err != nil {
-		return nil, fmt.Errorf("first container, %s: %w", file, err)
+		return nil, fmt.Errorf("first container: %w", err)
 	}
 	return &config, nil
 }

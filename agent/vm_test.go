@@ -94,7 +94,7 @@ func cloudConfig(t *testing.T, config protocol.Container) string {
 	text, err := json.Marshal(config)
 	must(t, err)
 	body, err := json.Marshal(seed{
-		WriteFiles: []seedFile{{Path: protocol.ContainerFile, Permissions: "0600", Content: string(text)}},
+		WriteFiles: []seedFile{{Path: protocol.ContainerFile, Content: string(text)}},
 		RunCmd: [][]string{
 			{"mkdir", "-p", protocol.ShareDir},
 			{"mount", "-t", "9p", "-o", "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client", protocol.ShareTag, protocol.ShareDir},
