@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -98,6 +100,10 @@ func (n *namespaceSet) open(pid int, spec *specs.Spec) error {
 			continue
 		}
 		file, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, k.file))
+		if errors.Is(err, fs.ErrNotExist) {
+			// Init has ended and is not reaped yet.
+			return errNotRunning
+		}
 		if err != nil {
 			return fmt.Errorf("namespace: %w", err)
 		}

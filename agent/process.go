@@ -230,12 +230,16 @@ func variable(env []string, name string) string {
 
 // userHome is the user's home directory according to passwd(5), "/" without.
 func userHome(passwd string, uid int) string {
-	file, err := os.Open(passwd)
+	// It may be anything, and a pipe would hold the stage up.
+	file, err := os.OpenFile(passwd, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "/"
 	}
 	defer file.Close()
-	return homeOf(file, uid)
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "/"
+	}
+	return homeOf(io.LimitReader(file, maxPasswd), uid)
 }
 
 func homeOf(passwd io.Reader, uid int) string {

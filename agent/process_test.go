@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestSysctlPath(t *testing.T) {
@@ -50,6 +51,11 @@ func TestUserHome(t *testing.T) {
 		if got := userHome(passwd, uid); got != want {
 			t.Errorf("home of %d is %q", uid, got)
 		}
+	}
+	fifo := filepath.Join(t.TempDir(), "passwd")
+	must(t, unix.Mkfifo(fifo, 0o600))
+	if got := userHome(fifo, 0); got != "/" {
+		t.Errorf("by a pipe that nobody writes to: %q", got)
 	}
 	if got := userHome(passwd+"x", 0); got != "/" {
 		t.Errorf("home without passwd is %q", got)

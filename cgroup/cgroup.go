@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/cgroups"
@@ -97,7 +98,7 @@ func Make(p Place, file string) (*Group, error) {
 		return nil, err
 	}
 	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.Remove(file))
 	}
 	if p.Systemd {
 		// A scope is made with its first process.
@@ -125,7 +126,28 @@ func Open(file string) (*Group, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
 	return s.open()
+}
+
+// check refuses a damaged record: paths that are missing would become those of the hierarchies'
+// roots, with which all that is empty on the host would be removed.
+func (s saved) check() error {
+	if len(s.Paths) == 0 {
+		return errors.New("it names no cgroup")
+	}
+	own := func(base string) bool { return base == filepath.Base(filepath.Clean("/"+s.Place.Path)) }
+	if s.Place.Systemd {
+		own = func(base string) bool { return s.Place.Name != "" && strings.Contains(base, s.Place.Name) }
+	}
+	for _, path := range s.Paths {
+		if base := filepath.Base(path); !filepath.IsAbs(path) || filepath.Clean(path) != path || base == "/" || !own(base) {
+			return fmt.Errorf("%q is not the container's cgroup", path)
+		}
+	}
+	return nil
 }
 
 // Enter moves the first process into the cgroup.

@@ -85,12 +85,22 @@ func TestNoGroup(t *testing.T) {
 	}
 }
 
+// A record that names no cgroup of its own stands for none: the hierarchies' roots least of all.
 func TestOpenDamaged(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "cgroup.json")
-	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(file); err == nil {
-		t.Error("it was opened")
+	for _, text := range []string{
+		"", "{", "{}", `{"place":{"path":"c"}}`, `{"paths":{"":"/sys/fs/cgroup"}}`,
+		`{"place":{"path":"/"},"paths":{"":"/"}}`, `{"place":{"path":"c"},"paths":{"":"/sys/fs/cgroup"}}`,
+		`{"place":{"path":"c"},"paths":{"":"/sys/fs/cgroup/c/.."}}`, `{"place":{"path":"c"},"paths":{"":"c"}}`,
+		`{"place":{"path":".."},"paths":{"":"/sys/fs/cgroup/.."}}`,
+		`{"place":{"path":"c"},"paths":{"cpu":"/sys/fs/cgroup/cpu/c","memory":"/sys/fs/cgroup/memory/other"}}`,
+		`{"place":{"systemd":true},"paths":{"":"/sys/fs/cgroup/system.slice"}}`,
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if g, err := Open(file); err == nil {
+			t.Errorf("%s: opened as %v", text, g.saved.Paths)
+		}
 	}
 }

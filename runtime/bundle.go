@@ -112,10 +112,22 @@ func readFile(path string) ([]byte, error) {
 
 // checkSpec looks at what is wrong whatever runs the container.
 func checkSpec(s *specs.Spec) error {
-	checks := []func(*specs.Spec) error{checkVersion, checkRoot, checkProcess, checkMountTargets, checkNamespaceList, checkValues}
+	checks := []func(*specs.Spec) error{checkVersion, checkRoot, checkNames, checkProcess, checkMountTargets, checkNamespaceList, checkValues}
 	for _, check := range checks {
 		if err := check(s); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// maxName is the kernel's longest host or domain name in bytes (uts_namespaces(7)).
+const maxName = 64
+
+func checkNames(s *specs.Spec) error {
+	for field, name := range map[string]string{"hostname": s.Hostname, "domainname": s.Domainname} {
+		if len(name) > maxName {
+			return fmt.Errorf("%s: %d bytes are more than the %d that it may have", field, len(name), maxName)
 		}
 	}
 	return nil
@@ -166,7 +178,10 @@ func checkAnyProcess(p *specs.Process) error {
 	case !filepath.IsAbs(p.Cwd):
 		return fmt.Errorf("cwd: %q must be absolute", p.Cwd)
 	}
-	for name, list := range map[string][]string{"args": p.Args, "env": p.Env, "cwd": {p.Cwd}} {
+	if strings.ContainsRune(p.Cwd, 0) {
+		return errors.New("cwd contains a NUL byte")
+	}
+	for name, list := range map[string][]string{"args": p.Args, "env": p.Env} {
 		for i, s := range list {
 			switch {
 			case strings.ContainsRune(s, 0):

@@ -105,6 +105,8 @@ func TestBrokenBundles(t *testing.T) {
 		"empty args":          {with(`"process":{"cwd":"/","args":[]}`), `config.json: process.args must not be empty: it must name the program to run`},
 		"empty program":       {with(`"process":{"cwd":"/","args":[""]}`), `config.json: process.args[0] must not be empty: it must name the program to run`},
 		"no cwd":              {with(`"process":{"args":["true"]}`), `config.json: process.cwd is missing: it must be an absolute path, such as "/"`},
+		"NUL in cwd":          {with(`"process":{"args":["true"],"cwd":"/\u0000"}`), `config.json: process.cwd contains a NUL byte`},
+		"long hostname":       {with(`"hostname":"` + strings.Repeat("x", 65) + `"`), `config.json: hostname: 65 bytes are more than the 64 that it may have`},
 		"relative cwd":        {with(`"process":{"args":["true"],"cwd":"tmp"}`), `config.json: process.cwd: "tmp" must be absolute`},
 		"NUL in env":          {process(`"env":["A=\u0000"]`), `config.json: process.env[0] contains a NUL byte`},
 		"env without a name":  {process(`"env":["A=","=b"]`), `config.json: process.env[1]: "=b" must be NAME=value`},

@@ -2,8 +2,10 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 
@@ -104,6 +106,13 @@ func (e Exec) check() error {
 	if err := checkFurther(e.Process); err != nil {
 		return err
 	}
+	text, err := json.Marshal(e.Process)
+	if err != nil {
+		return err
+	}
+	if len(text) > maxSpec {
+		return fmt.Errorf("process: %d bytes as JSON are more than the %d that it may have", len(text), maxSpec)
+	}
 	return checkConsole(e.Process.Terminal, e.Detach, e.ConsoleSocket)
 }
 
@@ -125,11 +134,19 @@ func publishExec(proxy *os.Process, pidFile string, stdio *stdio) error {
 	return writePIDFile(pidFile, proxy.Pid)
 }
 
-// LoadProcess reads the process object of `exec --process`.
+// LoadProcess reads the process object of `exec --process`, which may come from a pipe.
 func LoadProcess(path string) (*specs.Process, error) {
-	text, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("process file %s %s", path, reason(err))
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxSpec+1))
+	if err != nil {
+		return nil, fmt.Errorf("process file %s %s", path, reason(err))
+	}
+	if len(text) > maxSpec {
+		return nil, fmt.Errorf("process file %s has more than the %d bytes that it may have", path, maxSpec)
 	}
 	p := new(specs.Process)
 	if err := decode(text, p); err != nil {
