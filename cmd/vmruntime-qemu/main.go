@@ -87,7 +87,7 @@ func run() error {
 }
 
 // emulatesClone tells a clone without KVM by QEMU's arguments. It writes here and there to its memory, of
-// which huge pages keep 4 MiB more than that, and gains nothing by them. What KVM runs does.
+// which huge pages keep 2 MiB more than that, and gains nothing by them. What KVM runs does.
 func emulatesClone(args []string) bool {
 	tcg := func(arg string) bool { return arg == "tcg" || strings.HasPrefix(arg, "tcg,") }
 	return slices.Contains(args, "-incoming") && slices.ContainsFunc(args, tcg)
