@@ -156,11 +156,7 @@ func receiveFiles() ([]int, error) {
 	if n == 0 || word[0] != saysFiles {
 		return nil, errors.New("the agent is gone")
 	}
-	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(messages) != 1 {
-		return nil, fmt.Errorf("%d messages with descriptors: %w", len(messages), err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
+	fds, err := passedFiles(oob[:oobn])
 	if err == nil && len(fds) < 3 {
 		err = fmt.Errorf("only %d", len(fds))
 	}

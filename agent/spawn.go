@@ -265,13 +265,21 @@ func (p *process) listen() (byte, error) {
 	return word[0], nil
 }
 
+// passedFiles are the descriptors of the one message that came beside a word.
+func passedFiles(oob []byte) ([]int, error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	if len(messages) != 1 {
+		return nil, fmt.Errorf("%d messages in the place of one", len(messages))
+	}
+	return unix.ParseUnixRights(&messages[0])
+}
+
 // takeTerminal receives the master of the process's terminal.
 func (p *process) takeTerminal(oob []byte) error {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(messages) != 1 {
-		return errors.New("terminal: no descriptor came")
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
+	fds, err := passedFiles(oob)
 	if err != nil || len(fds) != 1 {
 		return errors.New("terminal: no descriptor came")
 	}
