@@ -18,6 +18,9 @@ func Cmdline(a Accelerator, words ...string) string {
 		"8250.nr_uarts=1",
 		"i8042.noaux", "i8042.nokbd", "i8042.nopnp", // no keyboard to look for
 	}
+	// What is no parameter of the kernel's gets into the environment of its first process. A
+	// heap of huge pages is megabytes that each clone writes to, and keeps.
+	godebug := "disablethp=1"
 	if a == TCG {
 		// The kernel compares it with ticks, which a loaded host delivers too few of, and
 		// would take a clock for good that costs a system call and a turn to QEMU. With
@@ -26,9 +29,9 @@ func Cmdline(a Accelerator, words ...string) string {
 		// QEMU keeps what it has translated by address: at random ones it would translate
 		// the dynamic loader and libc again for each program that starts.
 		line = append(line, "norandmaps")
-		// What is no parameter of the kernel's gets into the environment of its first process. The
-		// agent's goroutines yield by themselves: a signal for it is much more to translate.
-		line = append(line, "GODEBUG=asyncpreemptoff=1")
+		// The agent's goroutines yield by themselves: a signal for it is much more to translate.
+		godebug += ",asyncpreemptoff=1"
 	}
+	line = append(line, "GODEBUG="+godebug)
 	return strings.Join(append(line, words...), " ")
 }
