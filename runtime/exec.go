@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -26,10 +25,19 @@ type Exec struct {
 }
 
 // Exec starts a process in a running container and, unless told to detach,
-// waits for its end and returns its exit status.
-func (r Runtime) Exec(ctx context.Context, e Exec) (int, error) {
+// waits for its end and returns its exit status. The signals are for the process,
+// unless it has a stand-in of its own.
+func (r Runtime) Exec(ctx context.Context, e Exec, signals Signals) (int, error) {
 	if err := e.check(); err != nil {
 		return 0, err
+	}
+	rec, err := r.find(e.ID)
+	if err != nil {
+		return 0, err
+	}
+	if rec.PID == 0 {
+		// Its shim would let us wait.
+		return 0, errCreating
 	}
 	stdio, err := openStdio(e.Process, e.ConsoleSocket)
 	if err != nil {
@@ -37,7 +45,7 @@ func (r Runtime) Exec(ctx context.Context, e Exec) (int, error) {
 	}
 	defer stdio.close()
 	if !e.Detach && !e.Process.Terminal {
-		return r.execHere(ctx, e, stdio.Stdio)
+		return r.execHere(ctx, e, stdio.Stdio, signals)
 	}
 	var front *foreground
 	if !e.Detach {
@@ -64,12 +72,10 @@ func (r Runtime) Exec(ctx context.Context, e Exec) (int, error) {
 // execHere makes this process stand for the one inside, where it has nothing else
 // to do: a proxy would take as long to start as the process. A terminal needs one,
 // for it takes the leader of a session.
-func (r Runtime) execHere(ctx context.Context, e Exec, stdio shim.Stdio) (int, error) {
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
-	defer signal.Stop(signals)
+func (r Runtime) execHere(ctx context.Context, e Exec, stdio shim.Stdio, signals Signals) (int, error) {
 	// Signals are the process's from the beginning: one may come after its first
 	// words and before we know that it runs.
+	<-signals.caught
 	session, err := r.client(e.ID).Exec(context.WithoutCancel(ctx), e.Process, stdio)
 	if err != nil {
 		return 0, err
@@ -77,9 +83,11 @@ func (r Runtime) execHere(ctx context.Context, e Exec, stdio shim.Stdio) (int, e
 	if err := writePIDFile(e.PIDFile, os.Getpid()); err != nil {
 		return 0, errors.Join(err, session.Close())
 	}
-	go session.Forward(signals)
+	go session.Forward(signals.received)
 	return session.Wait(), nil
 }
+
+var errCreating = errors.New("cannot exec in a container that is being created")
 
 // CheckExec tells whether a container can take a further process now.
 func (r Runtime) CheckExec(ctx context.Context, id string, ignorePaused bool) error {
@@ -94,7 +102,7 @@ func (r Runtime) CheckExec(ctx context.Context, id string, ignorePaused bool) er
 	case status == shim.StatePaused:
 		return errors.New("cannot exec in a paused container (use --ignore-paused to override)")
 	case status == specs.StateCreating:
-		return errors.New("cannot exec in a container that is being created")
+		return errCreating
 	}
 	return nil
 }

@@ -55,9 +55,18 @@ func execIn(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) (
 	if len(c.StringSlice("cgroup")) > 0 {
 		return 0, errors.New("--cgroup: a container in a VM has one cgroup: remove it")
 	}
-	if err := r.CheckExec(ctx, id, c.Bool("ignore-paused")); err != nil {
-		return 0, err
+	// Asking for the state first would be one more turn to the shim.
+	code, err := execNow(ctx, c, r, id)
+	if err != nil {
+		if state := r.CheckExec(ctx, id, c.Bool("ignore-paused")); state != nil {
+			return 0, state
+		}
 	}
+	return code, err
+}
+
+func execNow(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) (int, error) {
+	signals := runtime.CatchSignals()
 	process, err := processOf(c, r, id)
 	if err != nil {
 		return 0, err
@@ -68,7 +77,7 @@ func execIn(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) (
 	return r.Exec(ctx, runtime.Exec{
 		ID: id, Process: process, Detach: c.Bool("detach"),
 		ConsoleSocket: c.String("console-socket"), PIDFile: c.String("pid-file"),
-	})
+	}, signals)
 }
 
 // processOf is what --process says, or the container's own process with what the
