@@ -19,7 +19,7 @@ SOURCES  = $(shell find $(1) -name '*.go' ! -name '*_test.go' ! -path '*/testdat
 KERNEL   = $(wildcard build/kernel/*.deb)
 
 .PHONY: build
-build: bin/vmruntime bin/vmruntime-shim bin/vmagent bin/vmagent-disk bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-virtiofsd ## build the programs into bin/
+build: bin/vmruntime bin/vmruntime-shim bin/vmagent bin/vmagent-disk bin/vmruntime-qemu bin/vmruntime-preload.so bin/vmruntime-virtiofsd ## build the programs into bin/
 
 .PHONY: help
 help: ## list the targets
@@ -129,9 +129,9 @@ bin/vmruntime-qemu: $(call SOURCES,cmd/vmruntime-qemu internal/confine)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmruntime-qemu
 
 # QEMU loads it, see there.
-bin/vmruntime-readonly.so: cmd/vmruntime-qemu/readonly/open.c
+bin/vmruntime-preload.so: $(wildcard cmd/vmruntime-qemu/preload/*.c)
 	@mkdir -p bin
-	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -o $@ $<
+	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -Wl,-soname,libcapstone.so.4 -o $@ $^
 
 bin/vmruntime-virtiofsd: $(call SOURCES,cmd/vmruntime-virtiofsd internal/confine)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmruntime-virtiofsd
@@ -144,7 +144,7 @@ build/guest/guest.json: bin/vmagent bin/vmagent-disk bin/vmruntime-qemu $(KERNEL
 install: build guest ## install into DESTDIR/PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/vmruntime/guest $(DESTDIR)$(SYSCONFDIR)/vmruntime
 	install -m 0755 bin/vmruntime $(DESTDIR)$(PREFIX)/bin/vmruntime
-	install -m 0755 bin/vmagent bin/vmagent-disk bin/vmruntime-qemu bin/vmruntime-readonly.so bin/vmruntime-shim bin/vmruntime-virtiofsd $(DESTDIR)$(PREFIX)/lib/vmruntime/
+	install -m 0755 bin/vmagent bin/vmagent-disk bin/vmruntime-qemu bin/vmruntime-preload.so bin/vmruntime-shim bin/vmruntime-virtiofsd $(DESTDIR)$(PREFIX)/lib/vmruntime/
 	install -m 0644 build/guest/* $(DESTDIR)$(PREFIX)/lib/vmruntime/guest/
 	[ -e $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml ] || \
 		install -m 0644 docs/config.toml $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml

@@ -190,7 +190,11 @@ func TestMany(t *testing.T) {
 	shims, machines := 0, 0
 	for _, c := range all {
 		shims += proportional(t, c.pid)
-		machines += proportional(t, qemuOf(t, c))
+		qemu := qemuOf(t, c)
+		machines += proportional(t, qemu)
+		if maps := testutil.ReadFile(t, fmt.Sprintf("/proc/%d/maps", qemu)); strings.Contains(maps, "libcapstone.so.4") {
+			t.Errorf("QEMU of %s has loaded a disassembler:\n%s", c.id, maps)
+		}
 	}
 	t.Logf("%d containers: %d KiB each in the shim, %d KiB in QEMU", many, shims/many, machines/many)
 	for _, c := range all {

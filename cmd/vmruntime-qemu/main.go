@@ -30,12 +30,12 @@ const (
 	// those it may only read.
 	envPaths = "VMRUNTIME_PATHS"
 	// envMemory is a memory file that QEMU maps and must not write to, see
-	// readonly/open.c.
+	// preload/open.c.
 	envMemory = "VMRUNTIME_MEMORY"
 )
 
-// preload is the library made of readonly/open.c, beside this program.
-const preload = "vmruntime-readonly.so"
+// preload is the library made of preload/*.c, beside this program.
+const preload = "vmruntime-preload.so"
 
 // The device nodes that a machine opens.
 var devices = []string{"/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/dev/kvm", "/dev/net/tun", "/dev/vhost-net"}
@@ -55,10 +55,11 @@ func run() error {
 	if err != nil {
 		return errors.New("qemu-system-x86_64 is not installed")
 	}
-	library, err := readOnlyMemory()
+	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	library := filepath.Join(filepath.Dir(self), preload)
 	if shim := os.Getenv(envShim); shim != "" {
 		if err := dieWith(shim); err != nil {
 			return err
@@ -73,17 +74,18 @@ func run() error {
 			return os.NewSyscallError("prctl PR_SET_THP_DISABLE", err)
 		}
 	}
-	// When libvirt only probes QEMU it has taken all of them already.
-	if slices.Contains(os.Args, "-uuid") {
-		if err := dropCapabilities(); err != nil {
-			return err
-		}
-		if err := confine.Calls(); err != nil {
-			return err
-		}
-	}
 	args := append([]string{filepath.Base(qemu)}, os.Args[1:]...)
-	return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, environment(library)))
+	if !slices.Contains(os.Args, "-uuid") {
+		// libvirt only probes QEMU, and has taken all capabilities already.
+		return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, environment()))
+	}
+	if err := dropCapabilities(); err != nil {
+		return err
+	}
+	if err := confine.Calls(); err != nil {
+		return err
+	}
+	return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, append(environment(), "LD_PRELOAD="+library)))
 }
 
 // emulatesClone tells a clone without KVM by QEMU's arguments. It writes here and there to its memory, of
@@ -111,25 +113,13 @@ func split(paths string) []string {
 	return strings.FieldsFunc(paths, func(r rune) bool { return r == ':' })
 }
 
-// readOnlyMemory is the library that QEMU needs for envMemory.
-func readOnlyMemory() (string, error) {
-	if os.Getenv(envMemory) == "" {
-		return "", nil
-	}
-	self, err := os.Executable()
-	return filepath.Join(filepath.Dir(self), preload), err
-}
-
-// environment is libvirt's without ours, but for what the library needs.
-func environment(library string) []string {
+// environment is libvirt's without ours, but for what the library reads.
+func environment() []string {
 	var env []string
 	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "VMRUNTIME_") {
+		if !strings.HasPrefix(e, "VMRUNTIME_") || strings.HasPrefix(e, envMemory+"=") {
 			env = append(env, e)
 		}
-	}
-	if library != "" {
-		env = append(env, "LD_PRELOAD="+library, envMemory+"="+os.Getenv(envMemory))
 	}
 	return env
 }
