@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/vmruntime/vmruntime/internal/testutil"
@@ -77,5 +78,36 @@ func TestRunImage(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(r.root, "~image.*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// The bundle of a container that runs stays where it is, whatever name it is called by.
+func TestUnbundle(t *testing.T) {
+	needRoot(t)
+	needVM(t)
+	file := imageTar(t)
+	r := vmruntime(t, map[string]string{uriVariable: uriEmbed, "image_store": filepath.Join(t.TempDir(), "images")})
+	dir := filepath.Join(t.TempDir(), "b")
+	r.must(t, "image", "import", "--name", "app", file)
+	r.must(t, "image", "bundle", "--image", "app", dir, "PATH=/bin; busybox sleep 1000")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	c := r.create(t, link, options{})
+	c.start(t)
+	for _, way := range [][]string{{"image", "unbundle", dir}, {"image", "unbundle", "--keep", dir}} {
+		got := r.call(t, way...)
+		if want := "container " + c.id + " is running: vmruntime delete --force " + c.id + " first"; got.Code != 1 || !strings.Contains(got.Err, want) {
+			t.Errorf("%v: %s, not %q and exit status 1", way, got, want)
+		}
+	}
+	if got := c.exec(t, "/bin/busybox", "cat", "/app/hello"); got.Out != "from the app\n" {
+		t.Errorf("after that: %s", got)
+	}
+	r.must(t, "delete", "--force", c.id)
+	r.must(t, "image", "unbundle", dir)
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s is there still: %v", dir, err)
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"text/tabwriter"
 	"time"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v3"
 
 	"github.com/vmruntime/vmruntime/image"
@@ -286,5 +288,33 @@ func unbundle(ctx context.Context, c *cli.Command, s *image.Store) error {
 	if err != nil {
 		return err
 	}
+	r, err := configured(c)
+	if err != nil {
+		return err
+	}
+	if err := expectUnused(ctx, r, dir); err != nil {
+		return err
+	}
 	return s.Unbundle(ctx, dir, c.Bool("keep"))
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// expectUnused refuses the bundle of a container that has not ended: what it has
+// written would be gone under its feet.
+func expectUnused(ctx context.Context, r runtime.Runtime, dir string) error {
+	all, err := r.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, state := range all {
+		if state.Status != specs.StateStopped && sameFile(state.Bundle, dir) {
+			return fmt.Errorf("bundle %s: container %s is %s: vmruntime delete --force %s first", dir, state.ID, state.Status, state.ID)
+		}
+	}
+	return nil
 }
