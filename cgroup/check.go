@@ -3,8 +3,13 @@ package cgroup
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -77,7 +82,63 @@ func checkCPU(c *specs.LinuxCPU) error {
 	case c.Mems != "" && !cpuListPattern.MatchString(c.Mems):
 		return fmt.Errorf("cpu.mems: %q is no list of memory nodes such as 0-1", c.Mems)
 	}
+	return checkPlacement(c)
+}
+
+// checkPlacement refuses CPUs and memory nodes that the host's kernel would refuse: with
+// them it takes none of the limits.
+func checkPlacement(c *specs.LinuxCPU) error {
+	// v2 takes what may be plugged in later.
+	cpus, nodes := "online", "has_memory"
+	if cgroups.IsCgroup2UnifiedMode() {
+		cpus, nodes = "possible", "possible"
+	}
+	for _, f := range []struct{ name, list, kind, file string }{
+		{"cpu.cpus", c.Cpus, "CPUs", "cpu/" + cpus},
+		{"cpu.mems", c.Mems, "memory nodes", "node/" + nodes},
+	} {
+		text, err := os.ReadFile("/sys/devices/system/" + f.file)
+		if err != nil {
+			// A kernel without NUMA has no nodes.
+			continue
+		}
+		if host := strings.TrimSpace(string(text)); f.list != "" && !within(f.list, host) {
+			return fmt.Errorf("%s: %q: this host has %s %s", f.name, f.list, f.kind, host)
+		}
+	}
 	return nil
+}
+
+// within tells whether all of a list is in another one, whose ranges do not touch.
+func within(list, all string) bool {
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, err := bounds(part)
+		if err != nil || first > last {
+			return false
+		}
+		inside := func(r string) bool {
+			from, to, err := bounds(r)
+			return err == nil && from <= first && last <= to
+		}
+		if !slices.ContainsFunc(strings.Split(all, ","), inside) {
+			return false
+		}
+	}
+	return true
+}
+
+// bounds are those of a range such as 0-2, or of a single number.
+func bounds(r string) (first, last uint64, err error) {
+	a, b, isRange := strings.Cut(r, "-")
+	if !isRange {
+		b = a
+	}
+	first, err = strconv.ParseUint(a, 10, 32)
+	if err != nil {
+		return 0, 0, err
+	}
+	last, err = strconv.ParseUint(b, 10, 32)
+	return first, last, err
 }
 
 const (
