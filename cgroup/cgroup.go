@@ -7,6 +7,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,14 +36,15 @@ type Place struct {
 	Chosen bool `json:"chosen,omitempty"`
 }
 
-// ParsePlace understands linux.cgroupsPath as runc does: without it the cgroup is
-// named after the container, below the caller's.
+// ParsePlace understands linux.cgroupsPath as runc does. Without it the cgroup is
+// named after the container, below the caller's, and not with its id alone: that is the
+// name of runc's for a container of the same id.
 func ParsePlace(path, id string, systemd bool) (Place, error) {
 	switch {
 	case path == "" && systemd:
 		return Place{Systemd: true, Prefix: "vmruntime", Name: id}, nil
 	case path == "":
-		return Place{Path: id}, nil
+		return Place{Path: "vmruntime-" + id}, nil
 	case !systemd:
 		return Place{Path: path, Chosen: true}, nil
 	}
@@ -88,7 +90,8 @@ func Make(p Place, file string) (*Group, error) {
 	}
 	// One that is being removed is none.
 	if pids, _ := g.manager.GetAllPids(); len(pids) > 0 {
-		return nil, fmt.Errorf("container's cgroup is not empty: %d process(es) found", len(pids))
+		return nil, fmt.Errorf("container's cgroup is not empty: %d process(es) found in %s: name another one in linux.cgroupsPath",
+			len(pids), cmp.Or(p.Path, p.Name))
 	}
 	if state, _ := g.manager.GetFreezerState(); state == cgroups.Frozen {
 		return nil, errors.New("container's cgroup unexpectedly frozen")

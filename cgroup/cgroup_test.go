@@ -18,7 +18,7 @@ func TestParsePlace(t *testing.T) {
 		systemd bool
 		want    Place
 	}{
-		"none":         {"", false, Place{Path: "c"}},
+		"none":         {"", false, Place{Path: "vmruntime-c"}},
 		"absolute":     {"/docker/x", false, Place{Path: "/docker/x", Chosen: true}},
 		"none, scope":  {"", true, Place{Systemd: true, Prefix: "vmruntime", Name: "c"}},
 		"scope":        {"user.slice:docker:x", true, Place{Systemd: true, Slice: "user.slice", Prefix: "docker", Name: "x", Chosen: true}},

@@ -126,19 +126,24 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Without a cgroupsPath a container gets one of its name, below the caller's.
+// Without a cgroupsPath a container gets one below the caller's that is not runc's for
+// the same id.
 func TestCgroupDefault(t *testing.T) {
 	r := subject(t)
 	nothingLeft(t)
 	own := cgroupsOf(t, os.Getpid())
 	c := r.create(t, r.bundle(t, idle), options{})
+	name := c.id
+	if r.isVM() {
+		name = "vmruntime-" + name
+	}
 	for controller, group := range cgroupsOf(t, c.pid) {
 		parent := own[controller]
 		if controller == "" {
 			// The caller's own cannot have both processes and children.
 			parent = filepath.Dir(parent)
 		}
-		if want := filepath.Join(parent, c.id); group != want {
+		if want := filepath.Join(parent, name); group != want {
 			t.Errorf("%q: %s, not %s", controller, group, want)
 		}
 	}
@@ -164,7 +169,7 @@ func TestCgroupInUse(t *testing.T) {
 	path := cgroupName(t)
 	c := r.create(t, r.bundle(t, idle, cgroupsPath(path)), options{})
 	message := r.refuse(t, "create", "--bundle", r.bundle(t, cgroupsPath(path)), r.newID(t))
-	if !strings.Contains(message, "container's cgroup is not empty") {
+	if !strings.Contains(message, "container's cgroup is not empty") || !strings.Contains(message, path+": name another one in linux.cgroupsPath") {
 		t.Error(message)
 	}
 	if got := cgroupsOf(t, c.pid)["memory"]; got != "" && got != path {
