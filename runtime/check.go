@@ -79,6 +79,9 @@ func (r Runtime) checkKVM(image guest.Image) Finding {
 	f := Finding{Level: Warning, Name: "KVM", Remedy: "enable virtualization; the software emulation TCG is slow, and programs in it lie at fixed addresses"}
 	switch r.Config.Accelerator {
 	case "kvm":
+		if err := haveKVM(); err != nil {
+			return Finding{Missing, f.Name, err.Error(), `enable virtualization, or set accelerator = "auto"`}
+		}
 		return Finding{Level: OK, Name: f.Name, Text: "used because the configuration says so"}
 	case "tcg":
 		return Finding{Level: OK, Name: f.Name, Text: "not used because the configuration says so"}
@@ -97,6 +100,18 @@ func (r Runtime) checkKVM(image guest.Image) Finding {
 		return Finding{Level: OK, Name: f.Name, Text: verdict.Reason}
 	}
 	return f
+}
+
+// kvmDevice is a variable for the tests.
+var kvmDevice = "/dev/kvm"
+
+// haveKVM is for those who want no proof.
+func haveKVM() error {
+	device, err := os.OpenFile(kvmDevice, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("%s %s", kvmDevice, reason(err))
+	}
+	return device.Close()
 }
 
 // libraryDirs are where distributions put shared libraries.
