@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -87,7 +88,7 @@ func LoadConfig(path, exe string) (Config, error) {
 		return Config{}, fmt.Errorf("configuration %s does not exist", path)
 	}
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+		return Config{}, fmt.Errorf("configuration %s: %w", path, decodeError(err))
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return Config{}, fmt.Errorf("configuration %s: unknown key %s: remove it", path, joinKeys(unknown))
@@ -133,6 +134,17 @@ func (c Config) check() error {
 		return fmt.Errorf("image_limit: %w", err)
 	}
 	return nil
+}
+
+// wrongType is what the library says of a value, without an error of its own.
+var wrongType = regexp.MustCompile(`\(last key "(.+)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)$`)
+
+// decodeError words a value of the wrong type as check words others.
+func decodeError(err error) error {
+	if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s must be of type %s, not %s", m[1], m[3], m[2])
+	}
+	return err
 }
 
 func joinKeys(keys []toml.Key) string {

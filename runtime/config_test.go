@@ -23,6 +23,8 @@ func TestLoadConfig(t *testing.T) {
 		"transport":    {`transport = "nfs"`, `transport must be "9p" or "virtiofs", not "nfs"`},
 		"memory":       {`memory = 1`, `memory must be at least 128 MiB, not 1`},
 		"less memory":  {`memory = -5`, `memory must be at least 128 MiB, not -5`},
+		"memory words": {`memory = "1g"`, `memory must be of type integer, not string`},
+		"half a vcpu":  {`vcpus = 1.5`, `vcpus must be of type integer, not float64`},
 		"vcpus":        {`vcpus = 0`, `vcpus must be at least 1`},
 		"fewer vcpus":  {`vcpus = -1`, `vcpus must be at least 1`},
 		"relative":     {`guest = "guest"`, `guest: "guest" must be absolute`},

@@ -15,7 +15,12 @@ import (
 func (r Runtime) host(ctx context.Context) (Host, error) {
 	image, err := guest.Open(r.Config.Guest)
 	if err != nil {
-		return Host{}, err
+		return Host{}, fmt.Errorf("guest: %w", err)
+	}
+	for key, path := range map[string]string{"emulator": r.Config.Emulator, "agent": r.Config.Agent} {
+		if f := checkExecutable(key, path); f.Level != OK {
+			return Host{}, fmt.Errorf("%s: %s: correct the path in config.toml or, without one, %s", key, f.Text, f.Remedy)
+		}
 	}
 	accelerator, err := r.accelerator(ctx, image)
 	if err != nil {
@@ -45,6 +50,9 @@ func (r Runtime) host(ctx context.Context) (Host, error) {
 func (r Runtime) accelerator(ctx context.Context, image guest.Image) (vm.Accelerator, error) {
 	switch r.Config.Accelerator {
 	case "kvm":
+		if err := haveKVM(); err != nil {
+			return "", fmt.Errorf(`accelerator is "kvm", and %w: set it to "auto"`, err)
+		}
 		return vm.KVM, nil
 	case "tcg":
 		return vm.TCG, nil

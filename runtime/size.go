@@ -15,6 +15,8 @@ const (
 	// overhead is what the guest's kernel and agent need beside a container at
 	// its limit.
 	overhead = 64 << 20
+	// page is what a machine's memory is a multiple of.
+	page = 1 << 20
 	// minBaseImageMemory is the smallest machine for a system with systemd and
 	// cloud-init.
 	minBaseImageMemory = vm.BaseImageMemory + minMemory
@@ -27,8 +29,9 @@ func ram(s *specs.Spec, c Config, host uint64) uint64 {
 	if limit == 0 {
 		return uint64(c.Memory) << 20
 	}
-	// A limit above what the host has limits nothing.
-	return sizeClass(min(limit, host) + overhead)
+	// A limit above what the host has limits nothing, and no kernel gives a process
+	// more than that.
+	return min(sizeClass(min(limit, host)+overhead), host/page*page)
 }
 
 // baseImageRAM is the machine's memory in bytes where its guest is a whole system, which
@@ -38,8 +41,8 @@ func baseImageRAM(s *specs.Spec, c Config, host uint64) uint64 {
 	if limit == 0 {
 		return max(uint64(c.Memory)<<20, minBaseImageMemory)
 	}
-	const page = 1 << 20
-	return max((min(limit, host)+vm.BaseImageMemory+page-1)/page*page, minBaseImageMemory)
+	size := (min(limit, host) + vm.BaseImageMemory + page - 1) / page * page
+	return max(min(size, host/page*page), minBaseImageMemory)
 }
 
 func memoryLimit(s *specs.Spec) uint64 {

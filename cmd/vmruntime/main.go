@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sys/unix"
@@ -91,6 +92,9 @@ func newApp() *cli.Command {
 	return app
 }
 
+// noNumber is what the library says of a flag that must be a number.
+var noNumber = regexp.MustCompile(`^invalid value (".*") for flag -(\S+): strconv\.Parse(?:Int|Uint|Float): `)
+
 // quiet leaves it to main to report errors and to exit.
 func quiet(c *cli.Command) {
 	c.ExitErrHandler = func(context.Context, *cli.Command, error) {}
@@ -98,6 +102,9 @@ func quiet(c *cli.Command) {
 		// The flags of the command are read before setUp is called.
 		if _, err := setUp(context.Background(), c.Root()); err != nil {
 			return err
+		}
+		if flag := noNumber.FindStringSubmatch(err.Error()); flag != nil {
+			return fmt.Errorf("%s: --%s: %s is not a number", c.Name, flag[2], flag[1])
 		}
 		return fmt.Errorf("%s: %w", c.Name, err)
 	}

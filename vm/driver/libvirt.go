@@ -75,9 +75,27 @@ func connect(uri string) (*libvirt.Connect, error) {
 	}
 	conn, err := libvirt.NewConnect(uri)
 	if err != nil {
-		return nil, fmt.Errorf("libvirt %s: %w", uri, err)
+		return nil, connectError(uri, err)
 	}
 	return conn, nil
+}
+
+// connectError says what to do where nobody listens.
+func connectError(uri string, err error) error {
+	var failed libvirt.Error
+	if errors.As(err, &failed) && failed.Domain == libvirt.FROM_RPC && failed.Code == libvirt.ERR_SYSTEM_ERROR {
+		return fmt.Errorf("libvirt_uri: libvirtd does not listen for %s: start libvirtd, or set libvirt_uri to %q", uri, vm.URIEmbed)
+	}
+	return fmt.Errorf("libvirt %s: %w", uri, err)
+}
+
+// startError names what a machine has too much of.
+func startError(c vm.Config, err error) error {
+	var failed libvirt.Error
+	if errors.As(err, &failed) && strings.Contains(failed.Message, "cannot set up guest memory") {
+		return fmt.Errorf("the host does not give the machine %d MiB of memory: lower linux.resources.memory.limit or, without one, memory in config.toml", c.Memory>>20)
+	}
+	return fmt.Errorf("libvirt: start of domain %s: %w", c.Name, err)
 }
 
 func embed(root string) (*libvirt.Connect, error) {
@@ -168,7 +186,7 @@ func start(conn *libvirt.Connect, c vm.Config, flags libvirt.DomainCreateFlags, 
 	domain, err := conn.DomainCreateXML(text, flags)
 	stop()
 	if err != nil {
-		return nil, fmt.Errorf("libvirt: start of domain %s: %w", c.Name, err)
+		return nil, startError(c, err)
 	}
 	pid, err := readPID(pidFile)
 	if err != nil {

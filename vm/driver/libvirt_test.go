@@ -10,7 +10,27 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"libvirt.org/go/libvirt"
+
+	"github.com/vmruntime/vmruntime/vm"
 )
+
+// Users are told what to change, not what libvirt said.
+func TestErrors(t *testing.T) {
+	nobody := libvirt.Error{Domain: libvirt.FROM_RPC, Code: libvirt.ERR_SYSTEM_ERROR, Message: "Failed to connect socket: No such file or directory"}
+	large := libvirt.Error{Domain: libvirt.FROM_QEMU, Code: libvirt.ERR_INTERNAL_ERROR, Message: "qemu: cannot set up guest memory 'pc.ram': Cannot allocate memory"}
+	other := libvirt.Error{Message: "other"}
+	for want, err := range map[string]error{
+		`libvirt_uri: libvirtd does not listen for qemu:///system: start libvirtd, or set libvirt_uri to "qemu:///embed"`: connectError(vm.URISystem, nobody),
+		"libvirt qemu:///system: " + other.Error(): connectError(vm.URISystem, other),
+		"the host does not give the machine 512 MiB of memory: lower linux.resources.memory.limit or, without one, memory in config.toml": startError(vm.Config{Memory: 512 << 20}, large),
+		"libvirt: start of domain c: " + other.Error(): startError(vm.Config{Name: "c"}, other),
+	} {
+		if err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
 
 // A zombie would still take a signal.
 func TestReap(t *testing.T) {
