@@ -141,14 +141,15 @@ func TestBrokenBundles(t *testing.T) {
 func TestRefusedBundles(t *testing.T) {
 	major, minor := hostDevice(t)
 	tests := map[string]struct{ config, want string }{
-		"no linux":              {without(validLinux), `config.json: linux.namespaces: a VM cannot share the host's network: remove --network host`},
-		"network of the host":   {namespaces(`{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's network: remove --network host`},
+		"no linux":              {without(validLinux), `config.json: linux.namespaces: a VM cannot share the host's network: add {"type":"network"}, or remove --network host`},
+		"network of the host":   {namespaces(`{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's network: add {"type":"network"}, or remove --network host`},
 		"network by path":       {namespaces(`{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"mount"},{"type":"network","path":"/proc/self/ns/net"}`), `config.json: linux.namespaces[4].path: a VM cannot share the host's network: remove --network host`},
 		"network of nothing":    {namespaces(`{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"mount"},{"type":"network","path":"/nowhere"}`), `config.json: linux.namespaces[4].path: /nowhere does not exist on the host`},
 		"network of a file":     {namespaces(`{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"mount"},{"type":"network","path":"/etc/passwd"}`), `config.json: linux.namespaces[4].path: /etc/passwd is not a network namespace`},
-		"pid of the host":       {namespaces(`{"type":"network"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's processes: remove --pid host`},
-		"ipc of the host":       {namespaces(`{"type":"network"},{"type":"pid"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's IPC: remove --ipc host`},
-		"uts of the host":       {namespaces(`{"type":"network"},{"type":"pid"},{"type":"ipc"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's name: remove --uts host`},
+		"pid of the host":       {namespaces(`{"type":"network"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's processes: add {"type":"pid"}, or remove --pid host`},
+		"pid misspelt":          {namespaces(`{"type":"pidd"},{"type":"network"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's processes: add {"type":"pid"}, or remove --pid host`},
+		"ipc of the host":       {namespaces(`{"type":"network"},{"type":"pid"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's IPC: add {"type":"ipc"}, or remove --ipc host`},
+		"uts of the host":       {namespaces(`{"type":"network"},{"type":"pid"},{"type":"ipc"},{"type":"mount"}`), `config.json: linux.namespaces: a VM cannot share the host's name: add {"type":"uts"}, or remove --uts host`},
 		"mounts of the host":    {namespaces(`{"type":"network"},{"type":"pid"},{"type":"ipc"},{"type":"uts"}`), `config.json: linux.namespaces: a VM cannot share the host's mounts: add {"type":"mount"}`},
 		"pid of another":        {namespaces(`{"type":"pid","path":"/proc/1/ns/pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"},{"type":"mount"}`), `config.json: linux.namespaces[0].path: a VM cannot join the pid namespace /proc/1/ns/pid of the host: remove the path`},
 		"user":                  {namespaces(validNamespaces + `,{"type":"user"}`), `config.json: linux.uidMappings, linux.gidMappings: a user namespace needs both`},

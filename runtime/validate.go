@@ -76,10 +76,10 @@ var requiredNamespaces = []struct {
 	namespace specs.LinuxNamespaceType
 	remedy    string
 }{
-	{specs.NetworkNamespace, "a VM cannot share the host's network: remove --network host"},
-	{specs.PIDNamespace, "a VM cannot share the host's processes: remove --pid host"},
-	{specs.IPCNamespace, "a VM cannot share the host's IPC: remove --ipc host"},
-	{specs.UTSNamespace, "a VM cannot share the host's name: remove --uts host"},
+	{specs.NetworkNamespace, `a VM cannot share the host's network: add {"type":"network"}, or remove --network host`},
+	{specs.PIDNamespace, `a VM cannot share the host's processes: add {"type":"pid"}, or remove --pid host`},
+	{specs.IPCNamespace, `a VM cannot share the host's IPC: add {"type":"ipc"}, or remove --ipc host`},
+	{specs.UTSNamespace, `a VM cannot share the host's name: add {"type":"uts"}, or remove --uts host`},
 	{specs.MountNamespace, `a VM cannot share the host's mounts: add {"type":"mount"}`},
 }
 
