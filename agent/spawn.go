@@ -241,7 +241,7 @@ func (p *process) prepare(config stageConfig) error {
 			return nil
 		case word == 0:
 			<-p.exited
-			return fmt.Errorf("the set-up process ended with status %d; is the memory limit too low?", p.code)
+			return fmt.Errorf("the set-up process ended with status %d: is linux.resources.memory.limit too low?", p.code)
 		}
 	}
 }

@@ -177,6 +177,8 @@ func checkAnyProcess(p *specs.Process) error {
 		return errors.New(`cwd is missing: it must be an absolute path, such as "/"`)
 	case !filepath.IsAbs(p.Cwd):
 		return fmt.Errorf("cwd: %q must be absolute", p.Cwd)
+	case p.OOMScoreAdj != nil && (*p.OOMScoreAdj < -1000 || *p.OOMScoreAdj > 1000):
+		return fmt.Errorf("oomScoreAdj: %d must be -1000 to 1000", *p.OOMScoreAdj)
 	}
 	if strings.ContainsRune(p.Cwd, 0) {
 		return errors.New("cwd contains a NUL byte")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 )
 
@@ -23,7 +24,7 @@ func decode(text []byte, v any) error {
 		return fmt.Errorf(" %s: not JSON: %w", position(text, syntax.Offset), err)
 	case errors.As(err, &wrongType):
 		return fmt.Errorf(" %s: %s must be %s, not %s", position(text, wrongType.Offset),
-			fieldName(wrongType.Field), typeName(wrongType.Type), valueName(wrongType.Value))
+			fieldName(wrongType, text), typeName(wrongType.Type), valueName(wrongType.Value))
 	case err != nil:
 		return fmt.Errorf(": %w", err)
 	}
@@ -42,11 +43,21 @@ func position(text []byte, offset int64) string {
 	return fmt.Sprintf("line %d, column %d", line, max(column, 1))
 }
 
-func fieldName(path string) string {
+// lastKey is the key of a value without quotes at the end of a text.
+var lastKey = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"\s*:[^"]*$`)
+
+// fieldName is the path of a value. encoding/json leaves out the key of a map, of which
+// those of strings have one that is not the path's last.
+func fieldName(wrong *json.UnmarshalTypeError, text []byte) string {
+	path := wrong.Field
 	if path == "" {
 		return "it"
 	}
-	return path
+	key := lastKey.FindSubmatch(text[:min(int(wrong.Offset), len(text))])
+	if wrong.Type.Kind() != reflect.String || key == nil || strings.EqualFold(string(key[1]), path[strings.LastIndex(path, ".")+1:]) {
+		return path
+	}
+	return path + "." + string(key[1])
 }
 
 func typeName(t reflect.Type) string {

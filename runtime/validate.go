@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ const hostNetns = "/proc/1/ns/net"
 // what is not refused is done, or is one of the ignored fields of the table.
 func (b Bundle) Validate() error {
 	checks := []func(*specs.Spec) error{
-		checkFields, checkPod, checkMetadata, checkGuestName, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
+		checkFields, checkPod, checkAnnotations, checkMetadata, checkGuestName, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
 		checkMountKinds, checkSeccomp, checkDevices, checkDeviceRules, checkHooks, checkSysctl, checkRlimits, checkResources,
 	}
 	for _, check := range checks {
@@ -62,6 +63,19 @@ func checkPod(s *specs.Spec) error {
 	}
 	return fmt.Errorf("annotations: this is a container of pod %s, and several containers in one VM are not supported yet: give the pod another runtime class",
 		s.Annotations["io.kubernetes.cri.sandbox-id"])
+}
+
+// ownAnnotations are all that mean something to us.
+var ownAnnotations = []string{GuestAnnotation, vm.MetadataAnnotation, rootfsAnnotation, rootfsSizeAnnotation}
+
+// checkAnnotations refuses misspelt ones: others in our name mean nothing.
+func checkAnnotations(s *specs.Spec) error {
+	for _, name := range slices.Sorted(maps.Keys(s.Annotations)) {
+		if strings.HasPrefix(name, "org.vmruntime.") && !slices.Contains(ownAnnotations, name) {
+			return fmt.Errorf("annotations: %s is not known: it must be one of %s", name, strings.Join(ownAnnotations, ", "))
+		}
+	}
+	return nil
 }
 
 func checkMetadata(s *specs.Spec) error {
