@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -60,10 +61,29 @@ func lowerLevel(_ []string, a slog.Attr) slog.Attr {
 // fail reports the one error of a command. Engines read the log or stderr, so
 // the text is the same.
 func fail(err error) {
+	text := shorten(err.Error())
 	if errorsTo.log {
-		slog.Error(err.Error())
+		slog.Error(text)
 	}
 	if errorsTo.stderr {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, text)
 	}
+}
+
+// values are what a message may quote: of whatever length config.json has it.
+var values = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"]+`)
+
+// shorten cuts values that nobody would read. Most paths are shorter.
+func shorten(message string) string {
+	const most, kept = 256, 100
+	return values.ReplaceAllStringFunc(message, func(v string) string {
+		if len(v) <= most {
+			return v
+		}
+		end := "..."
+		if v[0] == '"' {
+			end += `"`
+		}
+		return strings.ToValidUTF8(v[:kept], "") + end
+	})
 }
