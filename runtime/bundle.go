@@ -126,8 +126,11 @@ const maxName = 64
 
 func checkNames(s *specs.Spec) error {
 	for field, name := range map[string]string{"hostname": s.Hostname, "domainname": s.Domainname} {
-		if len(name) > maxName {
+		switch {
+		case len(name) > maxName:
 			return fmt.Errorf("%s: %d bytes are more than the %d that it may have", field, len(name), maxName)
+		case strings.ContainsAny(name, "\x00\n"):
+			return fmt.Errorf("%s: %q must be without NUL bytes and newlines", field, name)
 		}
 	}
 	return nil
@@ -162,6 +165,31 @@ func checkProcess(s *specs.Spec) error {
 	if err := checkAnyProcess(s.Process); err != nil {
 		return fmt.Errorf("process.%w", err)
 	}
+	return checkExecSize(s.Process)
+}
+
+// maxString is how long the kernel lets an argument or a variable be, without its NUL
+// (execve(2)).
+const maxString = 128<<10 - 1
+
+// checkExecSize refuses what no process can be started with, in execve's words. It is
+// about the first process: a further one has the stack limit of that.
+func checkExecSize(p *specs.Process) error {
+	const defaultStack, most, least, pointer = 8 << 20, 6 << 20, 128 << 10, 8
+	stack := uint64(defaultStack)
+	for _, r := range p.Rlimits {
+		if r.Type == "RLIMIT_STACK" {
+			stack = r.Soft
+		}
+	}
+	limit := max(min(stack/4, most), least)
+	var size uint64
+	for _, s := range slices.Concat(p.Args, p.Env) {
+		size += uint64(len(s)) + 1 + pointer
+	}
+	if size > limit {
+		return fmt.Errorf("process.args, process.env: argument list too long: %d bytes together are more than the %d that the stack limit leaves them", size, limit)
+	}
 	return nil
 }
 
@@ -188,6 +216,8 @@ func checkAnyProcess(p *specs.Process) error {
 			switch {
 			case strings.ContainsRune(s, 0):
 				return fmt.Errorf("%s[%d] contains a NUL byte", name, i)
+			case len(s) > maxString:
+				return fmt.Errorf("%s[%d]: argument list too long: %d bytes are more than the %d that a string may have", name, i, len(s), maxString)
 			case name == "env" && strings.Index(s, "=") < 1:
 				return fmt.Errorf("env[%d]: %q must be NAME=value", i, s)
 			}

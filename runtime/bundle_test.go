@@ -65,6 +65,11 @@ func process(member string) string {
 	return with(`"process":{"args":["true"],"cwd":"/",` + member + `}`)
 }
 
+// argsOf has n long arguments for the program.
+func argsOf(n, length int) string {
+	return with(`"process":{"args":["true"` + strings.Repeat(`,"`+strings.Repeat("x", length)+`"`, n) + `],"cwd":"/"}`)
+}
+
 func namespaces(list string) string { return with(`"linux":{"namespaces":[` + list + `]}`) }
 
 func TestBrokenBundles(t *testing.T) {
@@ -110,6 +115,11 @@ func TestBrokenBundles(t *testing.T) {
 		"no cwd":              {with(`"process":{"args":["true"]}`), `config.json: process.cwd is missing: it must be an absolute path, such as "/"`},
 		"NUL in cwd":          {with(`"process":{"args":["true"],"cwd":"/\u0000"}`), `config.json: process.cwd contains a NUL byte`},
 		"long hostname":       {with(`"hostname":"` + strings.Repeat("x", 65) + `"`), `config.json: hostname: 65 bytes are more than the 64 that it may have`},
+		"hostname with NUL":   {with(`"hostname":"a\u0000"`), `config.json: hostname: "a\x00" must be without NUL bytes and newlines`},
+		"domain of two lines": {with(`"domainname":"a\nb"`), `config.json: domainname: "a\nb" must be without NUL bytes and newlines`},
+		"long argument":       {argsOf(1, 128<<10), `config.json: process.args[1]: argument list too long: 131072 bytes are more than the 131071 that a string may have`},
+		"long variable":       {process(`"env":["A=` + strings.Repeat("x", 128<<10) + `"]`), `config.json: process.env[0]: argument list too long: 131074 bytes are more than the 131071 that a string may have`},
+		"many arguments":      {argsOf(21, 100000), `config.json: process.args, process.env: argument list too long: 2100202 bytes together are more than the 2097152 that the stack limit leaves them`},
 		"relative cwd":        {with(`"process":{"args":["true"],"cwd":"tmp"}`), `config.json: process.cwd: "tmp" must be absolute`},
 		"NUL in env":          {process(`"env":["A=\u0000"]`), `config.json: process.env[0] contains a NUL byte`},
 		"env without a name":  {process(`"env":["A=","=b"]`), `config.json: process.env[1]: "=b" must be NAME=value`},
@@ -207,6 +217,9 @@ func TestRefusedBundles(t *testing.T) {
 func TestAcceptedBundles(t *testing.T) {
 	tests := map[string]string{
 		"least":             validConfig,
+		"most arguments":    argsOf(20, 100000),
+		"more arguments":    strings.Replace(argsOf(21, 100000), `"cwd":"/"`, `"cwd":"/","rlimits":[{"type":"RLIMIT_STACK","soft":67108864,"hard":67108864}]`, 1),
+		"longest argument":  argsOf(1, 128<<10-1),
 		"newest version":    with(`"ociVersion":"1.3.0"`),
 		"version of a fork": with(`"ociVersion":"1.0.2-dev"`),
 		"white space":       " \n" + validConfig + "\n\n",

@@ -13,7 +13,7 @@ func TestShorten(t *testing.T) {
 		`cwd: "` + long + `" must be "absolute"`:     `cwd: "` + long[:99] + `..." must be "absolute"`,
 		`"` + strings.Repeat(`\"`, 200) + `" no "b"`: `"` + strings.Repeat(`\"`, 49) + `\...` + `" no "b"`,
 		"stat " + path + ": file name too long":      "stat " + path[:100] + "... file name too long",
-		strings.Repeat("ü", 200):                     strings.Repeat("ü", 50) + "...",
+		"x" + strings.Repeat("ü", 200):               "x" + strings.Repeat("ü", 49) + "...",
 		"two\nlines":                                 "two\nlines",
 	} {
 		if got := shorten(message); got != want {
