@@ -136,11 +136,10 @@ func (c Config) check() error {
 	return nil
 }
 
-// wrongType is what the library says of a value, without an error of its own.
-var wrongType = regexp.MustCompile(`\(last key "(.+)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)$`)
-
 // decodeError words a value of the wrong type as check words others.
 func decodeError(err error) error {
+	// The library has no error of its own for it.
+	wrongType := regexp.MustCompile(`\(last key "(.+)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)$`)
 	if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("%s must be of type %s, not %s", m[1], m[3], m[2])
 	}

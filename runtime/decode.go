@@ -43,9 +43,6 @@ func position(text []byte, offset int64) string {
 	return fmt.Sprintf("line %d, column %d", line, max(column, 1))
 }
 
-// lastKey is the key of a value without quotes at the end of a text.
-var lastKey = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"\s*:[^"]*$`)
-
 // fieldName is the path of a value. encoding/json leaves out the key of a map, of which
 // those of strings have one that is not the path's last.
 func fieldName(wrong *json.UnmarshalTypeError, text []byte) string {
@@ -53,6 +50,8 @@ func fieldName(wrong *json.UnmarshalTypeError, text []byte) string {
 	if path == "" {
 		return "it"
 	}
+	// The key of a value without quotes at the end of a text.
+	lastKey := regexp.MustCompile(`"((?:[^"\\]|\\.)*)"\s*:[^"]*$`)
 	key := lastKey.FindSubmatch(text[:min(int(wrong.Offset), len(text))])
 	if wrong.Type.Kind() != reflect.String || key == nil || strings.EqualFold(string(key[1]), path[strings.LastIndex(path, ".")+1:]) {
 		return path

@@ -17,9 +17,9 @@ func (r Runtime) host(ctx context.Context) (Host, error) {
 	if err != nil {
 		return Host{}, fmt.Errorf("guest: %w", err)
 	}
-	for key, path := range map[string]string{"emulator": r.Config.Emulator, "agent": r.Config.Agent} {
-		if f := checkExecutable(key, path); f.Level != OK {
-			return Host{}, fmt.Errorf("%s: %s: correct the path in config.toml or, without one, %s", key, f.Text, f.Remedy)
+	for _, program := range []struct{ key, path string }{{"emulator", r.Config.Emulator}, {"agent", r.Config.Agent}} {
+		if f := checkExecutable(program.key, program.path); f.Level != OK {
+			return Host{}, fmt.Errorf("%s: %s: correct the path in config.toml or, without one, %s", program.key, f.Text, f.Remedy)
 		}
 	}
 	accelerator, err := r.accelerator(ctx, image)

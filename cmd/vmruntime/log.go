@@ -70,12 +70,11 @@ func fail(err error) {
 	}
 }
 
-// values are what a message may quote: of whatever length config.json has it.
-var values = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"]+`)
-
-// shorten cuts values that nobody would read. Most paths are shorter.
+// shorten cuts the values that a message quotes where nobody would read them. Most paths are shorter.
 func shorten(message string) string {
 	const most, kept = 256, 100
+	// Not a variable of the package's: each command would compile it.
+	values := regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"]+`)
 	return values.ReplaceAllStringFunc(message, func(v string) string {
 		if len(v) <= most {
 			return v

@@ -92,8 +92,11 @@ func newApp() *cli.Command {
 	return app
 }
 
-// noNumber is what the library says of a flag that must be a number.
-var noNumber = regexp.MustCompile(`^invalid value (".*") for flag -(\S+): strconv\.Parse(?:Int|Uint|Float): `)
+// notNumber finds flag and value where the library says that it must be a number.
+func notNumber(err error) []string {
+	text := regexp.MustCompile(`^invalid value (".*") for flag -(\S+): strconv\.Parse(?:Int|Uint|Float): `)
+	return text.FindStringSubmatch(err.Error())
+}
 
 // quiet leaves it to main to report errors and to exit.
 func quiet(c *cli.Command) {
@@ -103,7 +106,7 @@ func quiet(c *cli.Command) {
 		if _, err := setUp(context.Background(), c.Root()); err != nil {
 			return err
 		}
-		if flag := noNumber.FindStringSubmatch(err.Error()); flag != nil {
+		if flag := notNumber(err); flag != nil {
 			return fmt.Errorf("%s: --%s: %s is not a number", c.Name, flag[2], flag[1])
 		}
 		return fmt.Errorf("%s: %w", c.Name, err)
