@@ -69,11 +69,6 @@ func run() error {
 			return err
 		}
 	}
-	if emulatesClone(os.Args) {
-		if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
-			return os.NewSyscallError("prctl PR_SET_THP_DISABLE", err)
-		}
-	}
 	args := append([]string{filepath.Base(qemu)}, os.Args[1:]...)
 	if !slices.Contains(os.Args, "-uuid") {
 		// libvirt only probes QEMU, and has taken all capabilities already.
@@ -86,13 +81,6 @@ func run() error {
 		return err
 	}
 	return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, append(environment(), "LD_PRELOAD="+library)))
-}
-
-// emulatesClone tells a clone without KVM by QEMU's arguments. It writes here and there to its memory, of
-// which huge pages keep 2 MiB more than that, and gains nothing by them. What KVM runs does.
-func emulatesClone(args []string) bool {
-	tcg := func(arg string) bool { return arg == "tcg" || strings.HasPrefix(arg, "tcg,") }
-	return slices.Contains(args, "-incoming") && slices.ContainsFunc(args, tcg)
 }
 
 // dropCapabilities leaves QEMU what its 9p server needs to make files as the users

@@ -1,0 +1,17 @@
+/*
+ * QEMU asks for huge pages for each block of the guest's memory. The one for ACPI
+ * tables has 2 MiB, and some KiB in it: a huge page would be kept for those.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define HUGE_PAGE (2 << 20)
+
+int madvise(void *address, size_t length, int advice)
+{
+	if (advice == MADV_HUGEPAGE && length <= HUGE_PAGE)
+		return 0;
+	return syscall(SYS_madvise, address, length, advice);
+}
