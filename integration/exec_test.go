@@ -53,6 +53,15 @@ func TestExec(t *testing.T) {
 		}
 	})
 	t.Run("process", func(t *testing.T) { execProcess(t, c) })
+	t.Run("unknown capability", func(t *testing.T) {
+		cmd, log := r.command(t, "exec", "--cap", "CAP_FOO", c.id, "/bin/true")
+		if err := cmd.Run(); err != nil {
+			t.Error(err)
+		}
+		if got := testutil.ReadFile(t, log); !strings.Contains(got, "ignoring unknown or unavailable capabilities: [CAP_FOO]") {
+			t.Errorf("no warning in the log: %q", got)
+		}
+	})
 	c.end(t)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -57,7 +58,7 @@ func (r Runtime) Exec(ctx context.Context, e Exec, signals Signals) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	if err := publishExec(proxy, e.PIDFile, stdio); err != nil {
+	if err := e.publish(proxy, stdio); err != nil {
 		// Without its proxy the process is killed.
 		_ = proxy.Kill()
 		_, _ = proxy.Wait()
@@ -83,6 +84,7 @@ func (r Runtime) execHere(ctx context.Context, e Exec, stdio shim.Stdio, signals
 	if err := writePIDFile(e.PIDFile, os.Getpid()); err != nil {
 		return 0, errors.Join(err, session.Close())
 	}
+	e.warn()
 	go session.Forward(signals.received)
 	return session.Wait(), nil
 }
@@ -135,11 +137,23 @@ func checkFurther(p *specs.Process) error {
 	return nil
 }
 
-func publishExec(proxy *os.Process, pidFile string, stdio *stdio) error {
+func (e Exec) publish(proxy *os.Process, stdio *stdio) error {
 	if err := stdio.send(); err != nil {
 		return err
 	}
-	return writePIDFile(pidFile, proxy.Pid)
+	if err := writePIDFile(e.PIDFile, proxy.Pid); err != nil {
+		return err
+	}
+	e.warn()
+	return nil
+}
+
+// warn is for an exec that has come about, as with create. Labels are left to create:
+// engines repeat them with every exec, and keep the log.
+func (e Exec) warn() {
+	for _, text := range capabilityWarnings(e.Process.Capabilities) {
+		slog.Warn(text)
+	}
 }
 
 // LoadProcess reads the process object of `exec --process`, which may come from a pipe.

@@ -34,8 +34,8 @@ func execCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-new-privs", Usage: "set no_new_privs"},
 			&cli.BoolFlag{Name: "ignore-paused", Usage: "allow it in a paused container"},
 			&cli.StringSliceFlag{Name: "cgroup", Usage: "refused: there is one cgroup per container"},
-			&cli.StringFlag{Name: "apparmor", Hidden: true},
-			&cli.StringFlag{Name: "process-label", Hidden: true}),
+			&cli.StringFlag{Name: "apparmor", Usage: "refused: the guest's kernel runs no AppArmor"},
+			&cli.StringFlag{Name: "process-label", Usage: "refused: the guest's kernel runs no SELinux"}),
 		Action: onContainer(unlimited, execProcess),
 	}
 }
@@ -52,8 +52,8 @@ func execIn(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) (
 	if err := refuseFDs(c); err != nil {
 		return 0, err
 	}
-	if len(c.StringSlice("cgroup")) > 0 {
-		return 0, errors.New("--cgroup: a container in a VM has one cgroup: remove it")
+	if err := refuseConfinement(c); err != nil {
+		return 0, err
 	}
 	// Asking for the state first would be one more turn to the shim.
 	code, err := execNow(ctx, c, r, id)
@@ -78,6 +78,20 @@ func execNow(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) 
 		ID: id, Process: process, Detach: c.Bool("detach"),
 		ConsoleSocket: c.String("console-socket"), PIDFile: c.String("pid-file"),
 	}, signals)
+}
+
+// refuseConfinement is about what a VM does not have. Labels were asked for by hand:
+// those of config.json, which engines write, are ignored with a warning.
+func refuseConfinement(c *cli.Command) error {
+	if len(c.StringSlice("cgroup")) > 0 {
+		return errors.New("--cgroup: a container in a VM has one cgroup: remove it")
+	}
+	for flag, module := range map[string]string{"apparmor": "AppArmor", "process-label": "SELinux"} {
+		if value := c.String(flag); value != "" {
+			return fmt.Errorf("--%s %s: the guest's kernel runs no %s, the VM confines the container: remove it", flag, value, module)
+		}
+	}
+	return nil
 }
 
 // processOf is what --process says, or the container's own process with what the
