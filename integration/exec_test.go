@@ -221,6 +221,7 @@ func TestExecRefusals(t *testing.T) {
 		{[]string{"--user", "nosuch", "ID", "/bin/true"}, []string{"nosuch", "uid"}},
 		{[]string{"--process", "/nosuch.json", "ID"}, []string{"/nosuch.json"}},
 		{[]string{"--tty", "--detach", "ID", "/bin/true"}, []string{"console socket"}},
+		{[]string{"--tty", "ID", "/bin/true"}, []string{"terminal", "leave out -t", "--console-socket"}},
 		// conmon hands on what systemd has given it.
 		{[]string{"--preserve-fds", "1", "ID", "/bin/true"}, []string{"--preserve-fds", "VM"}},
 		{[]string{"--console-socket", "/nosuch.sock", "ID", "/bin/true"}, []string{"console", "socket"}},
@@ -229,7 +230,9 @@ func TestExecRefusals(t *testing.T) {
 		for i := range line {
 			line[i] = strings.ReplaceAll(line[i], "ID", c.id)
 		}
-		message := r.refuse(t, line...)
+		// Nor has it a terminal where whoever runs the tests has one.
+		detached := func(cmd *exec.Cmd) { cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true} }
+		message := refusal(t, r.callWith(t, detached, line...))
 		for _, want := range test.want {
 			if !strings.Contains(message, want) {
 				t.Errorf("%v: %q does not say %q", test.args, message, want)

@@ -50,7 +50,7 @@ func (r Runtime) Exec(ctx context.Context, e Exec, signals Signals) (int, error)
 	}
 	var front *foreground
 	if !e.Detach {
-		if front, err = newForeground(stdio); err != nil {
+		if front, err = newForeground(stdio, "leave out -t (process.terminal of --process), or use --detach with --console-socket"); err != nil {
 			return 0, err
 		}
 	}

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,8 +21,9 @@ type foreground struct {
 	copied chan struct{}
 }
 
-// newForeground finds the terminal and gives the container's its size.
-func newForeground(s *stdio) (*foreground, error) {
+// newForeground finds the terminal and gives the container's its size. remedy tells
+// what helps where there is none.
+func newForeground(s *stdio, remedy string) (*foreground, error) {
 	f := &foreground{stdio: s, copied: make(chan struct{})}
 	if !s.Terminal {
 		close(f.copied)
@@ -31,7 +31,7 @@ func newForeground(s *stdio) (*foreground, error) {
 	}
 	terminal, err := findTerminal()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the process wants a terminal and this one has none: run it from one, or %s", remedy)
 	}
 	f.terminal = terminal
 	f.resize()
@@ -48,7 +48,7 @@ func findTerminal() (console.Console, error) {
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, errors.New("the container wants a terminal and this process has none: run it from one, or set process.terminal to false")
+		return nil, err
 	}
 	return console.ConsoleFromFile(tty)
 }

@@ -26,7 +26,7 @@ func (r Runtime) Run(ctx context.Context, c Create, detach, keep bool) (int, err
 	defer stdio.close()
 	var front *foreground
 	if !detach {
-		if front, err = newForeground(stdio); err != nil {
+		if front, err = newForeground(stdio, "set process.terminal to false, or use --detach with --console-socket"); err != nil {
 			return 0, err
 		}
 	}
