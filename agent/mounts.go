@@ -340,7 +340,9 @@ func setOption(context int, option string) error {
 func contextError(context int, what string, err error) error {
 	message := make([]byte, 256)
 	if n, readErr := unix.Read(context, message); readErr == nil && n > 0 {
-		return fmt.Errorf("%s: %w (%s)", what, err, strings.TrimSpace(string(message[:n])))
+		// "e " before an error, "w " before a warning.
+		_, text, _ := strings.Cut(strings.TrimSpace(string(message[:n])), " ")
+		return fmt.Errorf("%s: %w (%s)", what, err, text)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

@@ -240,7 +240,7 @@ func testErrors(t *testing.T, g *guest) {
 		},
 		"mount namespace": func(s *specs.Spec) { s.Linux.Namespaces = nil },
 		"process.args":    func(s *specs.Spec) { s.Process.Args = nil },
-		`Unknown parameter 'nosuch`: func(s *specs.Spec) {
+		`(tmpfs: Unknown parameter 'nosuch')`: func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"nosuch=1"}})
 		},
 	} {
