@@ -92,6 +92,8 @@ func collectImages(ctx context.Context, c *cli.Command, s *image.Store) error {
 	var freed collected
 	var failed [2]error
 	freed.Freed, failed[0] = s.Collect(ctx, c.Duration("older-than"))
+	// Programs iterate over them: a list, also where it is empty.
+	freed.Images, freed.Layers = append([]digest.Digest{}, freed.Images...), append([]digest.Digest{}, freed.Layers...)
 	freed.Disks, failed[1] = rootdisk.Open(r.Config.RootfsStore).Collect(ctx)
 	return errors.Join(printJSON(c, freed), failed[0], failed[1])
 }
