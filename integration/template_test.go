@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -280,6 +281,17 @@ func TestTemplateBuilderKilled(t *testing.T) {
 	r.expectWay(t, "cold")
 	r.must(t, "template", "build")
 	r.expectWay(t, "warm")
+}
+
+// A template is of one of few sizes, and never of more CPUs than the host has: which
+// it became is told.
+func TestTemplateTellsItsSize(t *testing.T) {
+	r := withOwnGuest(t, "built")
+	nothingLeft(t)
+	got := r.must(t, "template", "build", "--memory", "10", "--cpus", "99")
+	if want := fmt.Sprintf(": machines of 128 MiB, virtual CPUs: %d\n", goruntime.NumCPU()); !strings.HasSuffix(got, want) {
+		t.Errorf("build says %q, not %q", got, want)
+	}
 }
 
 // templateMachine is the pid of the QEMU that boots the kernel for a template.

@@ -58,21 +58,22 @@ func (r Runtime) buildWanted(plan *shim.TemplatePlan) {
 }
 
 // BuildTemplate makes the template for containers with these resources, nil for
-// those without limits, unless it is there. It returns the template's name.
-func (r Runtime) BuildTemplate(ctx context.Context, resources *specs.LinuxResources) (string, error) {
+// those without limits, unless it is there. It returns the template's name and its
+// machine, whose size is the nearest that there is.
+func (r Runtime) BuildTemplate(ctx context.Context, resources *specs.LinuxResources) (string, vm.Config, error) {
 	if r.Config.Transport == vm.Virtiofs {
-		return "", errors.New("transport virtiofs has no templates: set transport to 9p")
+		return "", vm.Config{}, errors.New("transport virtiofs has no templates: set transport to 9p")
 	}
 	host, err := r.host(ctx)
 	if err != nil {
-		return "", err
+		return "", vm.Config{}, err
 	}
 	b := Bundle{Spec: &specs.Spec{Linux: &specs.Linux{Resources: resources}}}
 	machine := vm.Blank(translateMachine("", "", b, r.Config, host))
 	name, err := vm.TemplateName(machine)
 	if err != nil {
-		return "", err
+		return "", vm.Config{}, err
 	}
 	plan := shim.TemplatePlan{Template: filepath.Join(vm.Templates, name), Machine: machine, Wait: true}
-	return name, shim.SpawnTemplate(ctx, r.Shim, plan)
+	return name, machine, shim.SpawnTemplate(ctx, r.Shim, plan)
 }

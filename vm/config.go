@@ -27,6 +27,14 @@ const (
 	TCG Accelerator = "qemu"
 )
 
+// Setting is the accelerator as config.toml calls it.
+func (a Accelerator) Setting() string {
+	if a == TCG {
+		return "tcg"
+	}
+	return string(a)
+}
+
 // Transport is how the guest reaches the shared directory.
 type Transport string
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"text/tabwriter"
 	"time"
 
@@ -56,11 +57,12 @@ func buildTemplate(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	began := time.Now()
-	name, err := r.BuildTemplate(ctx, resources)
+	name, machine, err := r.BuildTemplate(ctx, resources)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Root().Writer, "template %s is ready (%.1f s)\n", name, time.Since(began).Seconds())
+	fmt.Fprintf(c.Root().Writer, "template %s is ready (%.1f s): machines of %d MiB, virtual CPUs: %d\n",
+		name, time.Since(began).Seconds(), machine.Memory>>20, machine.VCPUs)
 	return nil
 }
 
@@ -93,7 +95,11 @@ func listTemplates(_ context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	table := tabwriter.NewWriter(c.Root().Writer, 12, 1, 3, ' ', 0)
+	return printTemplates(c.Root().Writer, templates)
+}
+
+func printTemplates(w io.Writer, templates []vm.Template) error {
+	table := tabwriter.NewWriter(w, 12, 1, 3, ' ', 0)
 	fmt.Fprintln(table, "NAME\tBUILT\tDISK\tACCELERATOR\tKERNEL\tSTATUS")
 	for _, t := range templates {
 		used, _ := t.Used()
@@ -101,7 +107,7 @@ func listTemplates(_ context.Context, c *cli.Command) error {
 		if err := t.CheckMemory(); err != nil {
 			status = "damaged"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d MiB\t%s\t%s\t%s\n", t.Name(), t.Built.Format(time.RFC3339), used>>20, t.Machine.Accelerator, t.Machine.Kernel, status)
+		fmt.Fprintf(table, "%s\t%s\t%d MiB\t%s\t%s\t%s\n", t.Name(), t.Built.Format(time.RFC3339), used>>20, t.Machine.Accelerator.Setting(), t.Machine.Kernel, status)
 	}
 	return table.Flush()
 }
