@@ -224,7 +224,7 @@ func networkComesLater(t *testing.T, r runtime) {
 	eventually(t, patience, "third network works", func() bool {
 		return c.exec(t, "/bin/sh", "-c", "nc 10.97.0.1 7000 </dev/null").Out == "hello\n"
 	})
-	if got := r.refuse(t, "create", "--bundle", r.bundle(t, joinNetns(own)), r.newID(t)); !strings.Contains(got, "remove --network container:ID") {
+	if got := r.refuse(t, "create", "--bundle", r.bundle(t, joinNetns(own)), r.newID(t)); !strings.Contains(got, "remove --network container:ID or --pod") {
 		t.Errorf("the network of a VM is refused by %q", got)
 	}
 	c.end(t)

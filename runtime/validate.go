@@ -106,9 +106,17 @@ func checkRequiredNamespaces(s *specs.Spec) error {
 	return nil
 }
 
+// namespaceOptions are those by which engines give a namespace a path.
+var namespaceOptions = map[specs.LinuxNamespaceType]string{
+	specs.PIDNamespace: "--pid or --pod", specs.IPCNamespace: "--ipc or --pod", specs.UTSNamespace: "--uts or --pod",
+	specs.UserNamespace: "--userns or --pod", specs.CgroupNamespace: "--cgroupns or --pod",
+	specs.MountNamespace: "the path", specs.TimeNamespace: "the path",
+}
+
 func checkNamespacePaths(s *specs.Spec) error {
 	for i, ns := range s.Linux.Namespaces {
 		name := fmt.Sprintf("linux.namespaces[%d]", i)
+		option, known := namespaceOptions[ns.Type]
 		switch {
 		case ns.Path == "":
 			continue
@@ -116,9 +124,8 @@ func checkNamespacePaths(s *specs.Spec) error {
 			if err := checkNetns(ns.Path); err != nil {
 				return fmt.Errorf("%s.path: %w", name, err)
 			}
-		case slices.Contains([]specs.LinuxNamespaceType{specs.PIDNamespace, specs.MountNamespace, specs.IPCNamespace,
-			specs.UTSNamespace, specs.CgroupNamespace, specs.TimeNamespace, specs.UserNamespace}, ns.Type):
-			return fmt.Errorf("%s.path: a VM cannot join the %s namespace %s of the host: remove the path", name, ns.Type, ns.Path)
+		case known:
+			return fmt.Errorf("%s.path: a VM cannot join the %s namespace %s of the host or of another container: remove %s", name, ns.Type, ns.Path, option)
 		}
 	}
 	return nil

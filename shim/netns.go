@@ -37,7 +37,7 @@ func occupyNetns(plan Plan) error {
 
 func netnsError(plan Plan, err error) error {
 	if errors.Is(err, network.ErrOccupied) {
-		return fmt.Errorf("linux.namespaces: %s is the network of another VM, and several containers in one VM are not supported yet: remove --network container:ID", plan.Netns)
+		return fmt.Errorf("linux.namespaces: %s is the network of another VM, and several containers in one VM are not supported yet: remove --network container:ID or --pod", plan.Netns)
 	}
 	return fmt.Errorf("network namespace %s: %w", plan.Netns, err)
 }
