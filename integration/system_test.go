@@ -71,6 +71,34 @@ func TestVirsh(t *testing.T) {
 	}
 }
 
+// Somebody else may pause the machine: nobody then waits for a guest that stands still.
+func TestVirshSuspend(t *testing.T) {
+	r := system(t)
+	nothingLeft(t)
+	c := r.startNew(t, script(`trap "echo got it" USR1`, `echo ready`, forever))
+	c.stdout.wait(t, "ready\n")
+	domain := "vmruntime-" + c.id
+	virsh(t, "suspend", domain)
+	eventually(t, patience, "the container is paused", func() bool { return c.status(t) == "paused" })
+	if message := refusal(t, c.exec(t, "/bin/true")); !strings.Contains(message, "cannot exec in a paused container") {
+		t.Errorf("exec: %q", message)
+	}
+	c.kill(t, "USR1")
+	virsh(t, "resume", domain)
+	c.stdout.wait(t, "got it\n")
+	eventually(t, patience, "the container runs", func() bool { return c.status(t) == "running" })
+	if got := c.exec(t, "/bin/true"); got.Code != 0 {
+		t.Errorf("exec after resume: %s", got)
+	}
+	virsh(t, "suspend", domain)
+	eventually(t, patience, "the container is paused again", func() bool { return c.status(t) == "paused" })
+	r.must(t, "resume", c.id)
+	if got := c.status(t); got != "running" {
+		t.Errorf("status %s after vmruntime resume, not running", got)
+	}
+	c.end(t)
+}
+
 // Somebody else may end the machine.
 func TestVirshDestroy(t *testing.T) {
 	r := system(t)

@@ -41,6 +41,10 @@ type Machine interface {
 	// Pause and Resume stop the machine's CPUs and let them go on.
 	Pause() error
 	Resume() error
+	// Paused tells whether they stand still, and Follow has changed called when somebody
+	// else may have done either.
+	Paused() (bool, error)
+	Follow(changed func()) error
 	// Save makes a template of it and Load a clone run, see package driver.
 	Save(ctx context.Context, state *os.File) error
 	Load(ctx context.Context, state *os.File) error

@@ -74,6 +74,9 @@ func (c *container) finish(code int) {
 // watch waits for what ends the container: its process, its machine, or the
 // channel to it. The way to the exit status never waits for teardown.
 func (c *container) watch(ctx context.Context) {
+	if err := c.machine.Follow(func() { c.look(ctx) }); err != nil {
+		fmt.Fprintln(os.Stderr, "vmruntime shim: that others pause the machine goes unnoticed:", err)
+	}
 	go func() {
 		exit, err := c.guest.wait(ctx, c.init())
 		if err != nil {
@@ -204,10 +207,29 @@ func (c *container) resume(ctx context.Context) error {
 	if err := c.machine.Resume(); err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
+	c.resumed(ctx)
+	return nil
+}
+
+func (c *container) resumed(ctx context.Context) {
 	c.setPaused(false)
 	// The guest's clock stood still. Whether it answers is its own affair.
 	go func() { _ = c.guest.setTime(ctx, c.build) }()
-	return nil
+}
+
+// look takes note of what others have done to the machine, such as virsh suspend: one
+// that stands still answers nobody.
+func (c *container) look(ctx context.Context) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	paused, err := c.machine.Paused()
+	switch was := c.state() == StatePaused; {
+	case err != nil || paused == was:
+	case paused:
+		c.setPaused(true)
+	default:
+		c.resumed(ctx)
+	}
 }
 
 func (c *container) setRunning() {

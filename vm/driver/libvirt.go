@@ -237,5 +237,23 @@ func (m *Machine) Pause() error { return m.domain.Suspend() }
 // Resume lets the machine's CPUs go on.
 func (m *Machine) Resume() error { return m.domain.Resume() }
 
+// Paused tells whether the CPUs stand still, whoever has stopped them.
+func (m *Machine) Paused() (bool, error) {
+	state, _, err := m.domain.GetState()
+	return state == libvirt.DOMAIN_PAUSED, err
+}
+
+// Follow has changed called after each time that somebody has paused the machine or
+// let it go on, also through another connection.
+func (m *Machine) Follow(changed func()) error {
+	_, err := m.conn.DomainEventLifecycleRegister(m.domain, func(_ *libvirt.Connect, _ *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
+		if e.Event == libvirt.DOMAIN_EVENT_SUSPENDED || e.Event == libvirt.DOMAIN_EVENT_RESUMED {
+			// The event loop waits for nobody.
+			go changed()
+		}
+	})
+	return err
+}
+
 // Destroy ends the machine at once.
 func (m *Machine) Destroy() error { return m.domain.Destroy() }
