@@ -34,21 +34,30 @@ func machineOf(c *container) (machine, error) {
 
 // qemuOf is the pid of a shim's QEMU.
 func qemuOf(shim int) (int, error) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", shim))
-	if err != nil {
-		return 0, err
+	for _, pid := range children(shim) {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if bytes.Contains(name, []byte(vm.QEMU+"\x00")) {
+			return pid, nil
+		}
 	}
+	return 0, fmt.Errorf("shim %d has no QEMU", shim)
+}
+
+// children are those of all threads of a process.
+func children(pid int) []int {
+	// The pattern is sound.
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var pids []int
 	for _, file := range files {
 		// A thread may have ended.
 		text, _ := os.ReadFile(file)
 		for _, word := range strings.Fields(string(text)) {
-			name, _ := os.ReadFile(filepath.Join("/proc", word, "cmdline"))
-			if bytes.Contains(name, []byte(vm.QEMU+"\x00")) {
-				return strconv.Atoi(word)
+			if child, err := strconv.Atoi(word); err == nil {
+				pids = append(pids, child)
 			}
 		}
 	}
-	return 0, fmt.Errorf("shim %d has no QEMU", shim)
+	return pids
 }
 
 // example starts a container that stays, and gives its machine.

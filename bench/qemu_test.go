@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +35,20 @@ func TestArguments(t *testing.T) {
 		if !strings.Contains(got, kept) {
 			t.Errorf("%s is not in %s", kept, got)
 		}
+	}
+}
+
+func TestChildren(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
+	if got := children(os.Getpid()); !slices.Contains(got, cmd.Process.Pid) {
+		t.Errorf("children %v lack %d", got, cmd.Process.Pid)
+	}
+	if got := children(cmd.Process.Pid); len(got) != 0 {
+		t.Errorf("sleep has children %v", got)
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -160,26 +158,12 @@ func pssOfTree(pid int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	tasks, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task/*/children"))
-	if err != nil {
-		return 0, err
-	}
-	for _, task := range tasks {
-		text, err := os.ReadFile(task)
+	for _, child := range children(pid) {
+		more, err := pssOfTree(child)
 		if err != nil {
 			return 0, err
 		}
-		for _, child := range strings.Fields(string(text)) {
-			number, err := strconv.Atoi(child)
-			if err != nil {
-				return 0, err
-			}
-			more, err := pssOfTree(number)
-			if err != nil {
-				return 0, err
-			}
-			total += more
-		}
+		total += more
 	}
 	return total, nil
 }

@@ -339,7 +339,7 @@ openrc() {
 		export OS_AUTH_URL=http://127.0.0.1:5000/v3 OS_USERNAME=admin OS_PASSWORD=$password OS_PROJECT_NAME=admin
 		export OS_USER_DOMAIN_NAME=Default OS_PROJECT_DOMAIN_NAME=Default OS_IDENTITY_API_VERSION=3 OS_REGION_NAME=RegionOne
 		export OS_COMPUTE_API_VERSION=2.92 NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
-		export NOVA_DIR=$dir VMRUNTIME_CONFIG=$dir/etc/vmruntime.toml
+		export NOVA_DIR=$dir NOVA_CGROUP=$cgroup VMRUNTIME_CONFIG=$dir/etc/vmruntime.toml
 	X
 }
 

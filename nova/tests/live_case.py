@@ -14,8 +14,6 @@ DIRECTORY = Path(os.environ.get("NOVA_DIR", "/tmp/vmruntime-nova"))
 CHECKOUT = Path(__file__).parents[2]
 RUNTIME = CHECKOUT / "bin/vmruntime"
 ROOT = "/run/vmruntime-nova"
-# hack/openstack.sh has it from the directory, too.
-CGROUP = "vmruntime-nova" + str(DIRECTORY).replace("/", "-")
 
 # Seconds that a change of a server may take on a slow machine.
 PATIENCE = 180
@@ -23,6 +21,7 @@ PATIENCE = 180
 
 def inventory():
     """What servers leave on a host, if they leave anything."""
+    cgroup = os.environ["NOVA_CGROUP"]
     links = json.loads(subprocess.check_output(["ip", "-json", "link"]))
     return {
         "mounts": _mounts(),
@@ -35,7 +34,7 @@ def inventory():
         "instances": {p.parent.name for p in (DIRECTORY / "data/instances").glob("*/instance.json")}
         | {n for n in _names(DIRECTORY / "data/instances") if re.fullmatch("[0-9a-f]{8}-.*", n)},
         "bundles": _names(DIRECTORY / "data/images/bundles"),
-        "cgroups": {str(p) for where in (CGROUP, f"*/{CGROUP}")
+        "cgroups": {str(p) for where in (cgroup, f"*/{cgroup}")
                     for p in Path("/sys/fs/cgroup").glob(f"{where}/*") if p.is_dir()},
     }  # fmt: skip
 
