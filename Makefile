@@ -14,7 +14,8 @@ export PATH := /usr/local/go/bin:$(PATH)
 # libvirt_dlopen: building needs no libvirt headers, and binaries no link to it.
 TAGS    := libvirt_dlopen
 BUILD   := github.com/vmruntime/vmruntime/internal/version
-LDFLAGS := -X $(BUILD).version=$(VERSION) -X $(BUILD).commit=$(COMMIT)
+LDFLAGS := -X $(BUILD).version=$(VERSION) -X $(BUILD).commit=$(COMMIT) \
+           -X github.com/vmruntime/vmruntime/runtime.DefaultConfig=$(SYSCONFDIR)/vmruntime/config.toml
 SOURCES  = $(shell find $(1) -name '*.go' ! -name '*_test.go' ! -path '*/testdata/*' 2>/dev/null) go.mod go.sum
 KERNEL   = $(wildcard build/kernel/*.deb)
 
@@ -147,7 +148,8 @@ install: build guest ## install into DESTDIR/PREFIX (default /usr/local)
 	install -m 0755 bin/vmagent bin/vmagent-disk bin/vmruntime-qemu bin/vmruntime-preload.so bin/vmruntime-shim bin/vmruntime-virtiofsd $(DESTDIR)$(PREFIX)/lib/vmruntime/
 	install -m 0644 build/guest/* $(DESTDIR)$(PREFIX)/lib/vmruntime/guest/
 	[ -e $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml ] || \
-		install -m 0644 docs/config.toml $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml
+		sed -e 's,/etc/vmruntime,$(SYSCONFDIR)/vmruntime,' -e 's,"/usr/local/,"$(PREFIX)/,' docs/config.toml | \
+		install -m 0644 /dev/stdin $(DESTDIR)$(SYSCONFDIR)/vmruntime/config.toml
 
 .PHONY: uninstall
 uninstall: ## remove what install put there, except for the configuration

@@ -17,7 +17,7 @@ import (
 
 // DefaultConfig is the file that configures the host's runtime. It may be
 // missing.
-const DefaultConfig = "/etc/vmruntime/config.toml"
+var DefaultConfig = "/etc/vmruntime/config.toml"
 
 // Config is what an administrator chooses for all containers of a host.
 type Config struct {
