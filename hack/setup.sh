@@ -17,7 +17,7 @@ libseccomp-dev             compiles seccomp filters on the host
 make                       the Makefile
 git                        version and commit of the build
 qemu-system-x86            runs the virtual machines
-qemu-utils                 qemu-img: overlays on base images
+qemu-utils                 qemu-img: overlays on base images, disks in the format qcow2
 qemu-system-common         virtiofsd, the second transport of files
 libvirt0                   the libvirt library, loaded when a VM starts
 libvirt-daemon             the connection modules that come with libvirtd
@@ -26,10 +26,10 @@ libvirt-daemon-system      libvirtd, for qemu:///system
 libvirt-clients            virsh, to look at domains
 tini                       reaps what a libvirtd leaves to init, where init does not
 busybox-static             small root filesystems in tests
-syslinux                   boot loader of the cloud image in tests
-mtools                     the boot partition of it, without a mount
-fdisk                      sfdisk, the partition table of it
-e2fsprogs                  mke2fs, the root file system of it
+syslinux                   starts disks with a BIOS, and the cloud image in tests
+mtools                     makes the FAT of their boot partitions without mounting it
+fdisk                      sfdisk: partitions of the cloud image, and a look at those of disks
+e2fsprogs                  mke2fs: images of what containers write, and the root of the cloud image
 mmdebstrap                 the Debian root filesystem of the demo and the tests
 runc                       the reference that tests compare with
 crun                       another one, of benchmarks
@@ -42,14 +42,9 @@ containernetworking-plugins networks of podman
 iptables                   engines publish ports with it
 cloud-init                 checks the seed against its schema
 erofs-utils                images of root filesystems, read-only
-e2fsprogs                  images of what containers write
-syslinux                   starts disks with a BIOS
 syslinux-common            its code for the first sector of a disk
 systemd-boot-efi           starts disks with UEFI
-mtools                     makes the FAT that both are on, without mounting it
-qemu-utils                 qemu-img, disks in the format qcow2
 ovmf                       UEFI of virtual machines, for the tests of disks
-fdisk                      sfdisk, tests look at the partitions of disks
 genisoimage                isoinfo, an independent reader of the seed ISO
 iperf3                     network throughput, in benchmarks
 redis-tools                redis-benchmark, against a redis in a container
