@@ -94,7 +94,7 @@ var fields = []field{
 	{"linux.seccomp.syscalls[].action", supported, "all but SCMP_ACT_NOTIFY, which is refused"},
 
 	{"linux.resources.devices", supported, "in the guest, whose devices they are about; as with runc the default devices and terminals are always allowed"},
-	{"linux.resources.memory.limit", supported, "decides the VM's RAM, and is the limit inside; with the VM's overhead on the host"},
+	{"linux.resources.memory.limit", supported, "decides the VM's RAM, which without it is `memory` of [config.toml](config.toml), 1024 MiB, and is the limit inside; with the VM's overhead on the host"},
 	{"linux.resources.memory", supported, "in the guest, as far as cgroup v2 has it; with the VM's overhead on the host"},
 	{"linux.resources.memory.kernel", ignored, "obsolete"},
 	{"linux.resources.memory.kernelTCP", ignored, "obsolete"},
