@@ -142,20 +142,26 @@ func (b *bind) attach(root string) error {
 		return nil
 	}
 	target := filepath.Join(root, b.path)
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-		return err
+	// Below /usr, which is read-only by now, it is there: make install puts the guest there.
+	if _, err := os.Lstat(target); err != nil {
+		if err := b.makeTarget(target); err != nil {
+			return err
+		}
 	}
 	if b.link != "" {
-		return os.Symlink(b.link, target)
-	}
-	if err := b.makeTarget(target); err != nil {
-		return err
+		return nil
 	}
 	err := unix.MoveMount(b.tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	return os.NewSyscallError("move_mount", err)
 }
 
 func (b *bind) makeTarget(target string) error {
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	if b.link != "" {
+		return os.Symlink(b.link, target)
+	}
 	if b.info.IsDir() {
 		return os.MkdirAll(target, 0o755)
 	}
