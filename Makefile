@@ -130,9 +130,9 @@ bin/vmruntime-qemu: $(call SOURCES,cmd/vmruntime-qemu internal/confine)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmruntime-qemu
 
 # QEMU loads it, see there.
-bin/vmruntime-preload.so: $(wildcard cmd/vmruntime-qemu/preload/*.c)
+bin/vmruntime-preload.so: $(wildcard cmd/vmruntime-qemu/preload/*.c) cmd/vmruntime-qemu/preload
 	@mkdir -p bin
-	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -Wl,-soname,libcapstone.so.4 -o $@ $^
+	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -Wl,-soname,libcapstone.so.4 -o $@ $(filter %.c,$^)
 
 bin/vmruntime-virtiofsd: $(call SOURCES,cmd/vmruntime-virtiofsd internal/confine)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/vmruntime-virtiofsd

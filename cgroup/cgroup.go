@@ -91,7 +91,7 @@ func Make(p Place, file string) (*Group, error) {
 	// One that is being removed is none.
 	if pids, _ := g.manager.GetAllPids(); len(pids) > 0 {
 		return nil, fmt.Errorf("container's cgroup is not empty: %d process(es) found in %s: name another one in linux.cgroupsPath",
-			len(pids), cmp.Or(p.Path, p.Name))
+			len(pids), cmp.Or(p.Path, p.Prefix+"-"+p.Name+".scope"))
 	}
 	if state, _ := g.manager.GetFreezerState(); state == cgroups.Frozen {
 		return nil, errors.New("container's cgroup unexpectedly frozen")

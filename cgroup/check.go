@@ -97,12 +97,15 @@ func checkPlacement(c *specs.LinuxCPU) error {
 		{"cpu.cpus", c.Cpus, "CPUs", "cpu/" + cpus},
 		{"cpu.mems", c.Mems, "memory nodes", "node/" + nodes},
 	} {
+		if f.list == "" {
+			continue
+		}
 		text, err := os.ReadFile("/sys/devices/system/" + f.file)
 		if err != nil {
 			// A kernel without NUMA has no nodes.
 			continue
 		}
-		if host := strings.TrimSpace(string(text)); f.list != "" && !within(f.list, host) {
+		if host := strings.TrimSpace(string(text)); !within(f.list, host) {
 			return fmt.Errorf("%s: %q: this host has %s %s", f.name, f.list, f.kind, host)
 		}
 	}

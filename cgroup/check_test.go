@@ -29,7 +29,7 @@ func TestCheck(t *testing.T) {
 	}
 	for _, r := range []*specs.LinuxResources{
 		nil, {},
-		{Memory: memory(-1, -1), CPU: &specs.LinuxCPU{Quota: new(int64(-1)), Cpus: "0"}, Pids: &specs.LinuxPids{Limit: new(int64(-1))}},
+		{Memory: memory(-1, -1), CPU: &specs.LinuxCPU{Quota: new(int64(-1)), Cpus: "0-0,0"}, Pids: &specs.LinuxPids{Limit: new(int64(-1))}},
 		// As engines fill in what nobody asked for.
 		{Memory: &specs.LinuxMemory{Limit: new(int64(0))}, CPU: &specs.LinuxCPU{Shares: new(uint64(0)), Period: new(uint64(0))}, BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(0))}},
 	} {

@@ -129,8 +129,8 @@ func checkNames(s *specs.Spec) error {
 		switch {
 		case len(name) > maxName:
 			return fmt.Errorf("%s: %d bytes are more than the %d that it may have", field, len(name), maxName)
-		case strings.ContainsAny(name, "\x00\n"):
-			return fmt.Errorf("%s: %q must be without NUL bytes and newlines", field, name)
+		case strings.Contains(name, "\x00"):
+			return fmt.Errorf("%s: %q must be without NUL bytes", field, name)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,11 +24,16 @@ type Exec struct {
 	ConsoleSocket string
 	PIDFile       string
 	Detach        bool
+	// IgnorePaused changes what a paused container is refused with.
+	IgnorePaused bool
 }
 
+// here tells whether the calling process stands for the one inside.
+func (e Exec) here() bool { return !e.Detach && !e.Process.Terminal }
+
 // Exec starts a process in a running container and, unless told to detach,
-// waits for its end and returns its exit status. The signals are for the process,
-// unless it has a stand-in of its own.
+// waits for its end and returns its exit status. The signals are the process's; a
+// detached one takes none.
 func (r Runtime) Exec(ctx context.Context, e Exec, signals Signals) (int, error) {
 	if err := e.check(); err != nil {
 		return 0, err
@@ -36,17 +42,20 @@ func (r Runtime) Exec(ctx context.Context, e Exec, signals Signals) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	if rec.PID == 0 {
-		// Its shim would let us wait.
-		return 0, errCreating
+	// One without a shim cannot be asked for more; elsewhere it would be a turn to the
+	// shim that few need.
+	if !e.here() || rec.PID == 0 {
+		if err := r.checkExec(ctx, e); err != nil {
+			return 0, err
+		}
 	}
 	stdio, err := openStdio(e.Process, e.ConsoleSocket)
 	if err != nil {
 		return 0, err
 	}
 	defer stdio.close()
-	if !e.Detach && !e.Process.Terminal {
-		return r.execHere(ctx, e, stdio.Stdio, signals)
+	if e.here() {
+		return r.execHere(context.WithoutCancel(ctx), e, stdio.Stdio, signals)
 	}
 	var front *foreground
 	if !e.Detach {
@@ -67,7 +76,7 @@ func (r Runtime) Exec(ctx context.Context, e Exec, signals Signals) (int, error)
 	if e.Detach {
 		return 0, nil
 	}
-	return front.wait(proxy, func(s unix.Signal) { _ = proxy.Signal(s) })
+	return front.wait(proxy, signals, func(s unix.Signal) { _ = proxy.Signal(s) })
 }
 
 // execHere makes this process stand for the one inside, where it has nothing else
@@ -77,9 +86,9 @@ func (r Runtime) execHere(ctx context.Context, e Exec, stdio shim.Stdio, signals
 	// Signals are the process's from the beginning: one may come after its first
 	// words and before we know that it runs.
 	<-signals.caught
-	session, err := r.client(e.ID).Exec(context.WithoutCancel(ctx), e.Process, stdio)
+	session, err := r.client(e.ID).Exec(ctx, e.Process, stdio)
 	if err != nil {
-		return 0, err
+		return 0, cmp.Or(r.checkExec(ctx, e), err)
 	}
 	if err := writePIDFile(e.PIDFile, os.Getpid()); err != nil {
 		return 0, errors.Join(err, session.Close())
@@ -89,22 +98,20 @@ func (r Runtime) execHere(ctx context.Context, e Exec, stdio shim.Stdio, signals
 	return session.Wait(), nil
 }
 
-var errCreating = errors.New("cannot exec in a container that is being created")
-
-// CheckExec tells whether a container can take a further process now.
-func (r Runtime) CheckExec(ctx context.Context, id string, ignorePaused bool) error {
-	_, status, err := r.current(ctx, id)
+// checkExec tells whether the container can take a further process now.
+func (r Runtime) checkExec(ctx context.Context, e Exec) error {
+	_, status, err := r.current(ctx, e.ID)
 	switch {
 	case err != nil:
 		return err
 	case status == specs.StateStopped:
 		return errors.New("cannot exec in a stopped container")
-	case status == shim.StatePaused && ignorePaused:
+	case status == shim.StatePaused && e.IgnorePaused:
 		return errors.New("cannot exec in a paused container: --ignore-paused helps nothing, a paused VM runs no process: resume it first")
 	case status == shim.StatePaused:
 		return errors.New("cannot exec in a paused container (use --ignore-paused to override)")
 	case status == specs.StateCreating:
-		return errCreating
+		return errors.New("cannot exec in a container that is being created")
 	}
 	return nil
 }

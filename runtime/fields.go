@@ -60,7 +60,7 @@ var fields = []field{
 
 	{"hostname", supported, ""},
 	{"domainname", supported, ""},
-	{"annotations", supported, "shown by state and in the libvirt domain's metadata, `org.vmruntime.libvirt.metadata` as an element of its own; `org.vmruntime.guest` chooses the guest as [base-image.md](base-image.md) says, `org.vmruntime.rootfs` and `org.vmruntime.rootfs.size` choose as [block.md](block.md) says; others that begin with `org.vmruntime.` are refused"},
+	{"annotations", supported, "shown by state and in the libvirt domain's metadata, `org.vmruntime.libvirt.metadata` as an element of its own; `org.vmruntime.guest` chooses the guest as [base-image.md](base-image.md) says, `org.vmruntime.rootfs` and `org.vmruntime.rootfs.size` choose as [block.md](block.md) says; a warning names others that begin with `org.vmruntime.`"},
 
 	{"hooks.prestart", supported, "on the host, in create, with the container's network namespace made"},
 	{"hooks.createRuntime", supported, "on the host, in create, with the container's network namespace made"},

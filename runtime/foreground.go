@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/containerd/console"
@@ -55,10 +54,7 @@ func findTerminal() (console.Console, error) {
 
 // wait passes signals on until the process has ended, and returns its exit
 // status. Keys go to the container, unprocessed.
-func (f *foreground) wait(process *os.Process, forward func(unix.Signal)) (int, error) {
-	signals := make(chan os.Signal, 2048)
-	signal.Notify(signals)
-	defer signal.Stop(signals)
+func (f *foreground) wait(process *os.Process, signals Signals, forward func(unix.Signal)) (int, error) {
 	restore, err := f.attach()
 	if err != nil {
 		// Without its terminal nobody could end it.
@@ -78,7 +74,7 @@ func (f *foreground) wait(process *os.Process, forward func(unix.Signal)) (int, 
 	}()
 	for {
 		select {
-		case s := <-signals:
+		case s := <-signals.received:
 			f.handle(s.(unix.Signal), forward)
 		case err := <-ended:
 			if err != nil {

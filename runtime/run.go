@@ -55,7 +55,7 @@ func (m *made) run(ctx context.Context, pidFile string, stdio *stdio) error {
 func (m *made) wait(ctx context.Context, front *foreground, keep bool) (int, error) {
 	client := m.runtime.client(m.record.ID)
 	ended := trace.Begin(ctx, "wait for the process")
-	code, err := front.wait(m.process, func(s unix.Signal) { _ = client.Signal(ctx, int(s), false) })
+	code, err := front.wait(m.process, CatchSignals(), func(s unix.Signal) { _ = client.Signal(ctx, int(s), false) })
 	ended()
 	if keep {
 		return code, err

@@ -16,7 +16,7 @@ type Signals struct {
 // two turns between threads for each, 2 to 4 ms together: the caller has something
 // else to do meanwhile.
 func CatchSignals() Signals {
-	s := Signals{make(chan os.Signal, 64), make(chan struct{})}
+	s := Signals{make(chan os.Signal, 2048), make(chan struct{})}
 	go func() {
 		signal.Notify(s.received)
 		close(s.caught)

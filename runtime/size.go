@@ -29,8 +29,8 @@ func ram(s *specs.Spec, c Config, host uint64) uint64 {
 	if limit == 0 {
 		return uint64(c.Memory) << 20
 	}
-	// A limit above what the host has limits nothing, and no kernel gives a process
-	// more than that.
+	// A limit above what the host has limits nothing, and QEMU would be refused more than
+	// that in one piece.
 	return min(sizeClass(min(limit, host)+overhead), host/page*page)
 }
 

@@ -22,7 +22,7 @@ const hostNetns = "/proc/1/ns/net"
 // what is not refused is done, or is one of the ignored fields of the table.
 func (b Bundle) Validate() error {
 	checks := []func(*specs.Spec) error{
-		checkFields, checkPod, checkAnnotations, checkMetadata, checkGuestName, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
+		checkFields, checkPod, checkMetadata, checkGuestName, checkRequiredNamespaces, checkNamespacePaths, checkUsers, checkClocks, checkPersonality, checkAffinity,
 		checkMountKinds, checkSeccomp, checkDevices, checkDeviceRules, checkHooks, checkSysctl, checkRlimits, checkResources,
 	}
 	for _, check := range checks {
@@ -36,7 +36,7 @@ func (b Bundle) Validate() error {
 // Warnings are about what is not done although it was meant to protect or to allow.
 func (b Bundle) Warnings() []string {
 	c := b.Spec.Process.Capabilities
-	return slices.Concat(capabilityWarnings(c), ambientWarnings(c), labelWarnings(b.Spec))
+	return slices.Concat(capabilityWarnings(c), ambientWarnings(c), labelWarnings(b.Spec), annotationWarnings(b.Spec.Annotations))
 }
 
 func labelWarnings(s *specs.Spec) []string {
@@ -68,14 +68,16 @@ func checkPod(s *specs.Spec) error {
 // ownAnnotations are all that mean something to us.
 var ownAnnotations = []string{GuestAnnotation, vm.MetadataAnnotation, rootfsAnnotation, rootfsSizeAnnotation}
 
-// checkAnnotations refuses misspelt ones: others in our name mean nothing.
-func checkAnnotations(s *specs.Spec) error {
-	for _, name := range slices.Sorted(maps.Keys(s.Annotations)) {
+// annotationWarnings name misspelt ones. The specification forbids to refuse them
+// (config.md, Annotations).
+func annotationWarnings(annotations map[string]string) []string {
+	var warnings []string
+	for _, name := range slices.Sorted(maps.Keys(annotations)) {
 		if strings.HasPrefix(name, "org.vmruntime.") && !slices.Contains(ownAnnotations, name) {
-			return fmt.Errorf("annotations: %s is not known: it must be one of %s", name, strings.Join(ownAnnotations, ", "))
+			warnings = append(warnings, fmt.Sprintf("annotations: %s ignored: it is none of %s", name, strings.Join(ownAnnotations, ", ")))
 		}
 	}
-	return nil
+	return warnings
 }
 
 func checkMetadata(s *specs.Spec) error {

@@ -55,18 +55,10 @@ func execIn(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) (
 	if err := refuseConfinement(c); err != nil {
 		return 0, err
 	}
-	// Asking for the state first would be one more turn to the shim.
-	code, err := execNow(ctx, c, r, id)
-	if err != nil {
-		if state := r.CheckExec(ctx, id, c.Bool("ignore-paused")); state != nil {
-			return 0, state
-		}
+	var signals runtime.Signals
+	if !c.Bool("detach") {
+		signals = runtime.CatchSignals()
 	}
-	return code, err
-}
-
-func execNow(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) (int, error) {
-	signals := runtime.CatchSignals()
 	process, err := processOf(c, r, id)
 	if err != nil {
 		return 0, err
@@ -75,7 +67,7 @@ func execNow(ctx context.Context, c *cli.Command, r runtime.Runtime, id string) 
 		process.Terminal = c.Bool("tty")
 	}
 	return r.Exec(ctx, runtime.Exec{
-		ID: id, Process: process, Detach: c.Bool("detach"),
+		ID: id, Process: process, Detach: c.Bool("detach"), IgnorePaused: c.Bool("ignore-paused"),
 		ConsoleSocket: c.String("console-socket"), PIDFile: c.String("pid-file"),
 	}, signals)
 }

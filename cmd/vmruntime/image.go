@@ -290,7 +290,7 @@ func unbundle(ctx context.Context, c *cli.Command, s *image.Store) error {
 	if err != nil {
 		return err
 	}
-	r, err := configured(c)
+	r, err := newRuntime(c)
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func sameFile(a, b string) bool {
 }
 
 // expectUnused refuses the bundle of a container that has not ended: what it has
-// written would be gone under its feet.
+// written would be gone under its feet. Those of other roots are not known here.
 func expectUnused(ctx context.Context, r runtime.Runtime, dir string) error {
 	all, err := r.List(ctx)
 	if err != nil {

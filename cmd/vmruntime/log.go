@@ -83,6 +83,6 @@ func shorten(message string) string {
 		if v[0] == '"' {
 			end += `"`
 		}
-		return strings.ToValidUTF8(v[:kept], "") + end
+		return strings.TrimRight(strings.ToValidUTF8(v[:kept], ""), `\`) + end
 	})
 }

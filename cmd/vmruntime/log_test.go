@@ -11,7 +11,7 @@ func TestShorten(t *testing.T) {
 		`args[0]: "a" is long, "b" is not`:           `args[0]: "a" is long, "b" is not`,
 		`"a": ` + long[:200] + `: "b"`:               `"a": ` + long[:200] + `: "b"`,
 		`cwd: "` + long + `" must be "absolute"`:     `cwd: "` + long[:99] + `..." must be "absolute"`,
-		`"` + strings.Repeat(`\"`, 200) + `" no "b"`: `"` + strings.Repeat(`\"`, 49) + `\...` + `" no "b"`,
+		`"` + strings.Repeat(`\"`, 200) + `" no "b"`: `"` + strings.Repeat(`\"`, 49) + `...` + `" no "b"`,
 		"stat " + path + ": file name too long":      "stat " + path[:100] + "... file name too long",
 		"x" + strings.Repeat("ü", 200):               "x" + strings.Repeat("ü", 49) + "...",
 		"two\nlines":                                 "two\nlines",

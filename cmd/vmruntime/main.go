@@ -94,7 +94,7 @@ func newApp() *cli.Command {
 
 // notNumber finds flag and value where the library says that it must be a number.
 func notNumber(err error) []string {
-	text := regexp.MustCompile(`^invalid value (".*") for flag -(\S+): strconv\.Parse(?:Int|Uint|Float): `)
+	text := regexp.MustCompile(`^invalid value (".*") for flag -(\S+): strconv\.Parse(?:Int|Uint|Float): .*invalid syntax$`)
 	return text.FindStringSubmatch(err.Error())
 }
 

@@ -83,10 +83,15 @@ func connect(uri string) (*libvirt.Connect, error) {
 // connectError says what to do where nobody listens.
 func connectError(uri string, err error) error {
 	var failed libvirt.Error
-	if errors.As(err, &failed) && failed.Domain == libvirt.FROM_RPC && failed.Code == libvirt.ERR_SYSTEM_ERROR {
+	if errors.As(err, &failed) && failed.Domain == libvirt.FROM_RPC && nobodyListens(failed.Message) {
 		return fmt.Errorf("libvirt_uri: libvirtd does not listen for %s: start libvirtd, or set libvirt_uri to %q", uri, vm.URIEmbed)
 	}
 	return fmt.Errorf("libvirt %s: %w", uri, err)
+}
+
+// nobodyListens knows the C library's words for it.
+func nobodyListens(message string) bool {
+	return strings.HasSuffix(message, "No such file or directory") || strings.HasSuffix(message, "Connection refused")
 }
 
 // startError names what a machine has too much of.

@@ -18,13 +18,15 @@ import (
 // Users are told what to change, not what libvirt said.
 func TestErrors(t *testing.T) {
 	nobody := libvirt.Error{Domain: libvirt.FROM_RPC, Code: libvirt.ERR_SYSTEM_ERROR, Message: "Failed to connect socket: No such file or directory"}
+	forbidden := libvirt.Error{Domain: libvirt.FROM_RPC, Code: libvirt.ERR_SYSTEM_ERROR, Message: "Failed to connect socket: Permission denied"}
 	large := libvirt.Error{Domain: libvirt.FROM_QEMU, Code: libvirt.ERR_INTERNAL_ERROR, Message: "qemu: cannot set up guest memory 'pc.ram': Cannot allocate memory"}
 	other := libvirt.Error{Message: "other"}
 	for want, err := range map[string]error{
-		`libvirt_uri: libvirtd does not listen for qemu:///system: start libvirtd, or set libvirt_uri to "qemu:///embed"`: connectError(vm.URISystem, nobody),
-		"libvirt qemu:///system: " + other.Error(): connectError(vm.URISystem, other),
+		`libvirt_uri: libvirtd does not listen for qemu:///system: start libvirtd, or set libvirt_uri to "qemu:///embed"`:                 connectError(vm.URISystem, nobody),
+		"libvirt qemu:///system: " + forbidden.Error():                                                                                    connectError(vm.URISystem, forbidden),
+		"libvirt qemu:///system: " + other.Error():                                                                                        connectError(vm.URISystem, other),
 		"the host does not give the machine 512 MiB of memory: lower linux.resources.memory.limit or, without one, memory in config.toml": startError(vm.Config{Memory: 512 << 20}, large),
-		"libvirt: start of domain c: " + other.Error(): startError(vm.Config{Name: "c"}, other),
+		"libvirt: start of domain c: " + other.Error():                                                                                    startError(vm.Config{Name: "c"}, other),
 	} {
 		if err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)

@@ -4,7 +4,8 @@
  * 1.3 MiB of relocations, and the time of some 370 page faults. The preloaded library
  * bears its name (see the Makefile), so that the loader takes it for libcapstone 4, and
  * has its functions: QEMU prints bytes where cs_open fails. Another version has another
- * name, and is loaded as ever.
+ * name, and is loaded as ever. Other builds of QEMU may want more of version 4 than
+ * Debian's, so all of it is here.
  */
 #define CS_ERR_ARCH 2
 

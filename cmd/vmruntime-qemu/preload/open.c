@@ -1,5 +1,5 @@
 /*
- * For the QEMU of a clone. QEMU before 9.0 opens the file behind the
+ * For clones. QEMU before 9.0 opens the file behind the
  * guest's memory for writing even where it maps it privately, which the read-only
  * mount that it sees the file through refuses. Here it is opened for reading.
  */
