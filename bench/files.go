@@ -44,7 +44,8 @@ var fileJobs = []fileJob{
 
 // measureFiles has fio work in the root filesystem and in a bind-mounted volume:
 // in a container, in a bare machine that has the same share with the same options,
-// and in runc.
+// and in runc. All stay, and take turns at each job: what disturbs the host for
+// seconds disturbs them all.
 func measureFiles(ctx context.Context, l *lab) ([]Figure, error) {
 	warmly, err := l.warm(ctx)
 	if err != nil {
@@ -57,40 +58,84 @@ func measureFiles(ctx context.Context, l *lab) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := l.bundle(fioCommand, func(s *specs.Spec) {
+	workers := []worker{bare}
+	for _, p := range []program{warmly, l.reference("runc")} {
+		w, err := l.filesWorker(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		workers = append(workers, w)
+	}
+	var figures []Figure
+	for _, place := range places {
+		for _, job := range fileJobs {
+			figure := fileFigure(place, job)
+			progress("%s", figure.Name)
+			var contenders []contender
+			for _, w := range workers {
+				contenders = append(contenders, contender{w.name, func(ctx context.Context) ([]float64, error) { return w.do(ctx, place, job) }})
+			}
+			if err := warmUp(ctx, contenders); err != nil {
+				return nil, err
+			}
+			measured, err := takeTurns(ctx, l.rounds, []Figure{figure}, contenders)
+			if err != nil {
+				return nil, err
+			}
+			figures = append(figures, measured...)
+		}
+	}
+	return figures, nil
+}
+
+// A worker does fio's jobs, one for each section that it is asked for.
+type worker struct {
+	name string
+	ask  io.WriteCloser
+	// answers are fio's, one JSON object after the other.
+	answers *json.Decoder
+}
+
+// fioLoop is what workers run; bench/init has it, too.
+var fioLoop = []string{"/bin/sh", "-c", "while read section; do fio --output-format=json --section=$section /volume/" + jobsName + "; done"}
+
+// do has one job done and gives its value.
+func (w worker) do(ctx context.Context, p place, j fileJob) ([]float64, error) {
+	// One that hangs is of no use any more.
+	stop := context.AfterFunc(ctx, func() { w.ask.Close() })
+	defer stop()
+	if _, err := fmt.Fprintln(w.ask, p.name+"-"+j.section); err != nil {
+		return nil, err
+	}
+	var result fioResult
+	if err := w.answers.Decode(&result); err != nil {
+		return nil, fmt.Errorf("fio: %w", err)
+	}
+	value, err := result.value(p, j)
+	return []float64{value}, err
+}
+
+// filesWorker is a container that stays for all turns.
+func (l *lab) filesWorker(ctx context.Context, p program) (worker, error) {
+	bundle, err := l.bundle(fioLoop, func(s *specs.Spec) {
 		s.Root.Readonly = false
 		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: l.volume(), Destination: "/volume", Options: []string{"bind"}})
 	})
 	if err != nil {
-		return nil, err
+		return worker{}, err
 	}
-	contenders := []contender{bare}
-	for _, p := range []program{warmly, l.reference("runc")} {
-		contenders = append(contenders, contender{p.name, func(ctx context.Context) ([]float64, error) {
-			text, _, err := l.run(ctx, p, bundle)
-			if err != nil {
-				return nil, err
-			}
-			return parseFio(text, places)
-		}})
+	c, err := l.start(ctx, p, bundle)
+	if err != nil {
+		return worker{}, err
 	}
-	return takeTurns(ctx, l.rounds, fileFigures(), contenders)
+	return worker{p.name, c.stdin, json.NewDecoder(c.stdout)}, nil
 }
 
-// fioCommand is bench/init's, too.
-var fioCommand = []string{"/usr/bin/fio", "--output-format=json", "/volume/" + jobsName}
-
-func fileFigures() []Figure {
-	var figures []Figure
-	for _, place := range places {
-		for _, job := range fileJobs {
-			figures = append(figures, Figure{Name: place.name + ", " + job.name, Unit: job.unit, Ratios: []Ratio{
-				{"vmruntime", bareShare, Aim{AtLeast: 0.95}},
-				{"vmruntime", "runc", Aim{}},
-			}})
-		}
-	}
-	return figures
+func fileFigure(p place, j fileJob) Figure {
+	return Figure{Name: p.name + ", " + j.name, Unit: j.unit, Ratios: []Ratio{
+		{"vmruntime", bareShare, Aim{AtLeast: 0.95}},
+		{"vmruntime", "runc", Aim{}},
+	}}
 }
 
 // prepareFiles makes the directories and puts fio's jobs in the places into dir.
@@ -112,23 +157,17 @@ func (l *lab) prepareFiles(in []place, dir string) error {
 	return os.WriteFile(filepath.Join(dir, jobsName), []byte(jobs.String()), 0o644)
 }
 
-// bareFiles is a bare machine, booted for each turn: a container has its own, too.
-func (l *lab) bareFiles(ctx context.Context, p program) (contender, error) {
+// bareFiles is a bare machine that stays for all turns.
+func (l *lab) bareFiles(ctx context.Context, p program) (worker, error) {
 	m, err := l.sharing(ctx, p)
 	if err != nil {
-		return contender{}, err
+		return worker{}, err
 	}
-	return contender{bareShare, func(ctx context.Context) ([]float64, error) {
-		conn, err := l.bareJob(ctx, m.machine, "files", m.options, m.share)
-		if err != nil {
-			return nil, err
-		}
-		text, err := io.ReadAll(conn)
-		if err != nil {
-			return nil, err
-		}
-		return parseFio(text, places)
-	}}, nil
+	conn, err := l.bareJob(ctx, m.machine, "files", m.options, m.share)
+	if err != nil {
+		return worker{}, err
+	}
+	return worker{bareShare, conn, json.NewDecoder(conn)}, nil
 }
 
 // A sharing is a container's machine, the options with which its share is mounted, and
@@ -192,29 +231,39 @@ func parseFio(text []byte, in []place) ([]float64, error) {
 	if err := json.Unmarshal(text, &result); err != nil {
 		return nil, fmt.Errorf("fio: %w: %q", err, text[:min(len(text), 200)])
 	}
-	found := map[string]fioDirection{}
-	for _, j := range result.Jobs {
-		if j.Error != 0 {
-			return nil, fmt.Errorf("fio: job %s: error %d", j.Name, j.Error)
-		}
-		found[j.Name] = j.Read
-		if j.Write.IOs > 0 {
-			found[j.Name] = j.Write
-		}
-	}
 	var values []float64
 	for _, place := range in {
 		for _, job := range fileJobs {
-			f, ok := found[place.name+"-"+job.section]
-			if !ok || f.IOs == 0 {
-				return nil, fmt.Errorf("fio: nothing about %s-%s", place.name, job.section)
+			value, err := result.value(place, job)
+			if err != nil {
+				return nil, err
 			}
-			if job.unit == "MiB/s" {
-				values = append(values, f.Bandwidth/(1<<20))
-			} else {
-				values = append(values, f.IOPS)
-			}
+			values = append(values, value)
 		}
 	}
 	return values, nil
+}
+
+// value is what the result says of one job.
+func (r fioResult) value(p place, j fileJob) (float64, error) {
+	name := p.name + "-" + j.section
+	for _, job := range r.Jobs {
+		if job.Name != name {
+			continue
+		}
+		direction := job.Read
+		if job.Write.IOs > 0 {
+			direction = job.Write
+		}
+		switch {
+		case job.Error != 0:
+			return 0, fmt.Errorf("fio: job %s: error %d", name, job.Error)
+		case direction.IOs == 0:
+			return 0, fmt.Errorf("fio: job %s has done nothing", name)
+		case j.unit == "MiB/s":
+			return direction.Bandwidth / (1 << 20), nil
+		}
+		return direction.IOPS, nil
+	}
+	return 0, fmt.Errorf("fio: nothing about %s", name)
 }

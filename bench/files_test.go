@@ -54,9 +54,6 @@ func TestParseFio(t *testing.T) {
 	if got, want := fmt.Sprint(values), "[1 2 3 4 5 6 7 101 102 103 104 105 106 107]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if figures := fileFigures(); len(figures) != len(values) {
-		t.Errorf("%d values for %d figures", len(values), len(figures))
-	}
 	jobs[3]["error"] = 5
 	if _, err := parseFio(encode(), places); err == nil {
 		t.Error("a job that failed counts")

@@ -26,12 +26,12 @@ func mountRoot(options string) error {
 	return nil
 }
 
-// inRoot runs a program in the root filesystem; what it says goes to the port.
+// inRoot runs a program in the root filesystem, between the ends of the port.
 func inRoot(port *os.File, line ...string) error {
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
 	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = port, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = port, port, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", line[0], err)
 	}
