@@ -21,7 +21,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,11 +152,10 @@ func overVirtiofs(t testing.TB, uri string) runtime {
 	return r
 }
 
-var templateBuild sync.Once
-
+// buildTemplate takes a moment where there is a sound one: another test may have removed it.
 func buildTemplate(t testing.TB, r runtime) {
 	t.Helper()
-	templateBuild.Do(func() { r.must(t, "template", "build") })
+	r.must(t, "template", "build")
 }
 
 // reference is the runtime that engines know.
