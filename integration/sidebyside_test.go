@@ -132,6 +132,10 @@ func TestSameLifeAsRunc(t *testing.T) {
 
 func TestSameErrorsAsRunc(t *testing.T) {
 	sameAsRunc(t, func(t testing.TB, r runtime, bundle string) *transcript {
+		// Where no other test has made it, list would speak of that.
+		if err := os.MkdirAll(r.root, 0o700); err != nil {
+			t.Fatal(err)
+		}
 		c := &container{runtime: r, id: "nosuch", bundle: bundle}
 		s := newTranscript(c)
 		for _, command := range []string{

@@ -100,7 +100,7 @@ func TestUpdateRefused(t *testing.T) {
 		{"--cpu-period", "5", "cpu.period: 5 is not between"},
 		{"--cpu-share", "1", "cpu.shares: 1 is not between"},
 		{"--cpuset-cpus", "some", "is no list of CPUs"},
-		{"--cpuset-cpus", "4000", "cpuset"},
+		{"--cpuset-cpus", "4000", `cpu.cpus: "4000": this host has CPUs 0`},
 		{"--blkio-weight", "5", "blockIO.weight: 5 is not between"},
 		{"--l3-cache-schema", "L3:0=f", "cannot cross into a VM"},
 		{"--resources", "/no/such/file", "/no/such/file"},
@@ -109,8 +109,13 @@ func TestUpdateRefused(t *testing.T) {
 			t.Errorf("update %s %s: %q does not say %q", test.flag, test.value, message, test.want)
 		}
 	}
-	// The second side refuses what the first has taken: both are as before.
-	r.refuse(t, "update", "--pids-limit", "7", "--cpuset-cpus", "4000", c.id)
+	// More memory is granted on the host first. The guest refuses a file that no cgroup has:
+	// both are as before.
+	changes := filepath.Join(t.TempDir(), "changes.json")
+	testutil.WriteFile(t, changes, `{"memory":{"limit":136314880},"pids":{"limit":7},"unified":{"memory.nosuch":"1"}}`)
+	if message := r.refuse(t, "update", "--resources", changes, c.id); !strings.Contains(message, "memory.nosuch") {
+		t.Error(message)
+	}
 	checkLimits(t, c, 128, 50000, 100)
 	c.end(t)
 }

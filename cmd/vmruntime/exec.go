@@ -92,12 +92,12 @@ func processOf(c *cli.Command, r runtime.Runtime, id string) (*specs.Process, er
 	if path := c.String("process"); path != "" {
 		return runtime.LoadProcess(path)
 	}
-	if c.NArg() < 2 {
-		return nil, errors.New("exec args cannot be empty")
-	}
 	p, err := r.BaseProcess(id)
 	if err != nil {
 		return nil, err
+	}
+	if c.NArg() < 2 {
+		return nil, errors.New("exec args cannot be empty")
 	}
 	p.Args = c.Args().Tail()
 	p.Env = append(p.Env, c.StringSlice("env")...)
