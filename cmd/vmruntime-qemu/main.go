@@ -69,18 +69,19 @@ func run() error {
 			return err
 		}
 	}
+	env := environment()
+	// When libvirt only probes QEMU it has taken all capabilities already.
+	if slices.Contains(os.Args, "-uuid") {
+		if err := dropCapabilities(); err != nil {
+			return err
+		}
+		if err := confine.Calls(); err != nil {
+			return err
+		}
+		env = append(env, "LD_PRELOAD="+library)
+	}
 	args := append([]string{filepath.Base(qemu)}, os.Args[1:]...)
-	if !slices.Contains(os.Args, "-uuid") {
-		// libvirt only probes QEMU, and has taken all capabilities already.
-		return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, environment()))
-	}
-	if err := dropCapabilities(); err != nil {
-		return err
-	}
-	if err := confine.Calls(); err != nil {
-		return err
-	}
-	return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, append(environment(), "LD_PRELOAD="+library)))
+	return os.NewSyscallError("exec "+qemu, unix.Exec(qemu, args, env))
 }
 
 // dropCapabilities leaves QEMU what its 9p server needs to make files as the users
