@@ -3,10 +3,11 @@ package agent
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/vmruntime/vmruntime/internal/cpulist"
 )
 
 // setAffinity sets process.execCPUAffinity for the calling thread. An exec is born
@@ -34,23 +35,18 @@ func setAffinity(a *specs.CPUAffinity) error {
 }
 
 // parseCPUs reads a list as of cpuset(7): 0-2,5.
-func parseCPUs(list string) (*unix.CPUSet, error) {
+func parseCPUs(text string) (*unix.CPUSet, error) {
+	list, err := cpulist.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("no list of CPUs: %w", err)
+	}
 	cpus := &unix.CPUSet{}
-	most := len(cpus) * strconv.IntSize
-	for part := range strings.SplitSeq(list, ",") {
-		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		if !isRange {
-			last = first
+	most := uint64(len(cpus) * strconv.IntSize)
+	for _, r := range list {
+		if r.Last >= most {
+			return nil, fmt.Errorf("%q: there are %d CPUs at most", text, most)
 		}
-		from, err := strconv.ParseUint(first, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("%q is no list of CPUs", list)
-		}
-		to, err := strconv.ParseUint(last, 10, 32)
-		if err != nil || to < from || to >= uint64(most) {
-			return nil, fmt.Errorf("%q is no list of CPUs", list)
-		}
-		for cpu := from; cpu <= to; cpu++ {
+		for cpu := r.First; cpu <= r.Last; cpu++ {
 			cpus.Set(int(cpu))
 		}
 	}

@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/cpulist"
 )
 
 // Check finds what no kernel would take. Its errors begin with the member's name.
@@ -53,8 +52,6 @@ func checkMemory(m *specs.LinuxMemory) error {
 	return nil
 }
 
-var cpuListPattern = regexp.MustCompile(`^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$`)
-
 // Limits of the kernel, in microseconds and in shares.
 const (
 	minQuota  = 1000
@@ -77,10 +74,6 @@ func checkCPU(c *specs.LinuxCPU) error {
 		return fmt.Errorf("cpu.burst: %d is more than cpu.quota %d", *c.Burst, quota)
 	case c.Idle != nil && *c.Idle != 0 && *c.Idle != 1:
 		return fmt.Errorf("cpu.idle: %d is neither 0 nor 1", *c.Idle)
-	case c.Cpus != "" && !cpuListPattern.MatchString(c.Cpus):
-		return fmt.Errorf("cpu.cpus: %q is no list of CPUs such as 0-2,7", c.Cpus)
-	case c.Mems != "" && !cpuListPattern.MatchString(c.Mems):
-		return fmt.Errorf("cpu.mems: %q is no list of memory nodes such as 0-1", c.Mems)
 	}
 	return checkPlacement(c)
 }
@@ -93,55 +86,28 @@ func checkPlacement(c *specs.LinuxCPU) error {
 	if cgroups.IsCgroup2UnifiedMode() {
 		cpus, nodes = "possible", "possible"
 	}
-	for _, f := range []struct{ name, list, kind, file string }{
-		{"cpu.cpus", c.Cpus, "CPUs", "cpu/" + cpus},
-		{"cpu.mems", c.Mems, "memory nodes", "node/" + nodes},
+	for _, f := range []struct{ name, list, kind, example, file string }{
+		{"cpu.cpus", c.Cpus, "CPUs", "0-2,7", "cpu/" + cpus},
+		{"cpu.mems", c.Mems, "memory nodes", "0-1", "node/" + nodes},
 	} {
 		if f.list == "" {
 			continue
+		}
+		list, err := cpulist.Parse(f.list)
+		if err != nil {
+			return fmt.Errorf("%s: %q is no list of %s such as %s", f.name, f.list, f.kind, f.example)
 		}
 		text, err := os.ReadFile("/sys/devices/system/" + f.file)
 		if err != nil {
 			// A kernel without NUMA has no nodes.
 			continue
 		}
-		if host := strings.TrimSpace(string(text)); !within(f.list, host) {
+		host := strings.TrimSpace(string(text))
+		if all, err := cpulist.Parse(host); err != nil || !list.Within(all) {
 			return fmt.Errorf("%s: %q: this host has %s %s", f.name, f.list, f.kind, host)
 		}
 	}
 	return nil
-}
-
-// within tells whether all of a list is in another one, whose ranges do not touch.
-func within(list, all string) bool {
-	for part := range strings.SplitSeq(list, ",") {
-		first, last, err := bounds(part)
-		if err != nil || first > last {
-			return false
-		}
-		inside := func(r string) bool {
-			from, to, err := bounds(r)
-			return err == nil && from <= first && last <= to
-		}
-		if !slices.ContainsFunc(strings.Split(all, ","), inside) {
-			return false
-		}
-	}
-	return true
-}
-
-// bounds are those of a range such as 0-2, or of a single number.
-func bounds(r string) (first, last uint64, err error) {
-	a, b, isRange := strings.Cut(r, "-")
-	if !isRange {
-		b = a
-	}
-	first, err = strconv.ParseUint(a, 10, 32)
-	if err != nil {
-		return 0, 0, err
-	}
-	last, err = strconv.ParseUint(b, 10, 32)
-	return first, last, err
 }
 
 const (

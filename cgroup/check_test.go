@@ -54,12 +54,3 @@ func TestCheckPlacement(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestWithin(t *testing.T) {
-	const all = "0-3,8"
-	for list, want := range map[string]bool{"0": true, "1-3,8,0": true, "0-3": true, "3-4": false, "0-8": false, "5": false, "3-1": false} {
-		if got := within(list, all); got != want {
-			t.Errorf("%s within %s: %v", list, all, got)
-		}
-	}
-}

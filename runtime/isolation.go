@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/vmruntime/vmruntime/internal/cpulist"
 )
 
 // checkUsers wants mappings where there is a user namespace and only there.
@@ -66,19 +67,15 @@ func checkPersonality(s *specs.Spec) error {
 	return nil
 }
 
-// cpuList is as of cpuset(7), without strides.
-var cpuList = regexp.MustCompile(`^([0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*)?$`)
-
 func checkAffinity(s *specs.Spec) error {
 	a := s.Process.ExecCPUAffinity
 	if a == nil {
 		return nil
 	}
-	if !cpuList.MatchString(a.Initial) {
-		return fmt.Errorf("process.execCPUAffinity.initial: %q must be a list of CPUs, such as 0-2,5", a.Initial)
-	}
-	if !cpuList.MatchString(a.Final) {
-		return fmt.Errorf("process.execCPUAffinity.final: %q must be a list of CPUs, such as 0-2,5", a.Final)
+	for _, f := range []struct{ name, list string }{{"initial", a.Initial}, {"final", a.Final}} {
+		if _, err := cpulist.Parse(f.list); f.list != "" && err != nil {
+			return fmt.Errorf("process.execCPUAffinity.%s: %q must be a list of CPUs, such as 0-2,5", f.name, f.list)
+		}
 	}
 	return nil
 }

@@ -1,11 +1,9 @@
 package runtime
 
 import (
-	"strconv"
-	"strings"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/vmruntime/vmruntime/internal/cpulist"
 	"github.com/vmruntime/vmruntime/vm"
 )
 
@@ -73,8 +71,8 @@ func vcpus(s *specs.Spec, c Config, host uint) uint {
 		if quota := r.CPU.Quota; quota != nil && *quota > 0 {
 			n = ceil(uint64(*quota), period(r.CPU))
 		}
-		if set := countCPUs(r.CPU.Cpus); set > 0 {
-			most = min(most, set)
+		if set, err := cpulist.Parse(r.CPU.Cpus); err == nil {
+			most = uint(min(uint64(most), set.Count()))
 		}
 	}
 	return max(1, min(n, most))
@@ -88,24 +86,3 @@ func period(cpu *specs.LinuxCPU) uint64 {
 }
 
 func ceil(a, b uint64) uint { return uint((a + b - 1) / b) }
-
-// countCPUs counts a list such as "0-2,7"; what it does not understand counts
-// as no list.
-func countCPUs(list string) uint {
-	var n uint
-	for part := range strings.SplitSeq(list, ",") {
-		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		a, err := strconv.ParseUint(first, 10, 16)
-		if err != nil {
-			return 0
-		}
-		b := a
-		if isRange {
-			if b, err = strconv.ParseUint(last, 10, 16); err != nil || b < a {
-				return 0
-			}
-		}
-		n += uint(b-a) + 1
-	}
-	return n
-}

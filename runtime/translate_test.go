@@ -121,11 +121,3 @@ func TestSizeClass(t *testing.T) {
 		}
 	}
 }
-
-func TestCountCPUs(t *testing.T) {
-	for list, want := range map[string]uint{"": 0, "0": 1, "0-3": 4, "0,2": 2, "0-1,4-5": 4, "3-1": 0, "x": 0, "0-": 0} {
-		if got := countCPUs(list); got != want {
-			t.Errorf("%q: %d, want %d", list, got, want)
-		}
-	}
-}
