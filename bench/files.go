@@ -119,7 +119,11 @@ func (w worker) do(ctx context.Context, p place, j fileJob) ([]float64, error) {
 func (l *lab) filesWorker(ctx context.Context, p program) (worker, error) {
 	bundle, err := l.bundle(fioLoop, func(s *specs.Spec) {
 		s.Root.Readonly = false
-		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: l.volume(), Destination: "/volume", Options: []string{"bind"}})
+		// fio looks for /tmp/fio-dump-status a hundred times a second: bare machines have
+		// a tmpfs there.
+		s.Mounts = append(s.Mounts,
+			specs.Mount{Type: "bind", Source: l.volume(), Destination: "/volume", Options: []string{"bind"}},
+			specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: "/tmp"})
 	})
 	if err != nil {
 		return worker{}, err

@@ -8,6 +8,7 @@ var kinds = []kind{
 a clone of a template.
 
 * **QEMU boot**: QEMU alone boots the same kernel and initramfs to power-off, without a container: the limit of a cold start.
+* **QEMU boot and run**: QEMU alone, with all devices of the container, boots and runs it to the end of its process: what is left to QEMU and the guest.
 * **QEMU boot, vmlinuz**: the same with the compressed kernel as Debian ships it.
 * **QEMU clone**: QEMU alone clones the same template; seed and share are prepared before. The clock stops when the
   agent has told the exit of the container's process: the limit of a warm start.

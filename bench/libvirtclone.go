@@ -28,8 +28,8 @@ const (
 // libvirt is the clone that a program makes through libvirt's embedded driver and
 // nothing else of ours: this program, under another word. What it does after the
 // end of the container's process is not counted.
-func (c *cloning) libvirt(ctx context.Context) (took time.Duration, err error) {
-	plan, err := json.Marshal(c)
+func (u *unaided) libvirt(ctx context.Context) (took time.Duration, err error) {
+	plan, err := json.Marshal(u)
 	if err != nil {
 		return 0, err
 	}
@@ -46,7 +46,7 @@ func (c *cloning) libvirt(ctx context.Context) (took time.Duration, err error) {
 		return 0, err
 	}
 	begin := time.Now()
-	if err := launch(cmd, c.group); err != nil {
+	if err := launch(cmd, u.group); err != nil {
 		return 0, err
 	}
 	word, err := bufio.NewReader(output).ReadString('\n')
@@ -59,23 +59,23 @@ func (c *cloning) libvirt(ctx context.Context) (took time.Duration, err error) {
 
 // libvirtClone is that program's main function.
 func libvirtClone(plan string) (err error) {
-	var c cloning
-	if err := json.Unmarshal([]byte(plan), &c); err != nil {
+	var u unaided
+	if err := json.Unmarshal([]byte(plan), &u); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	state, err := os.Open(c.State)
+	state, err := os.Open(u.State)
 	if err != nil {
 		return err
 	}
 	defer state.Close()
-	sockets, err := c.listen()
+	sockets, err := u.listen()
 	if err != nil {
 		return err
 	}
 	defer sockets.close()
-	m, err := driver.Boot(vm.URIEmbed, c.Dir, c.Config)
+	m, err := driver.Boot(vm.URIEmbed, u.Dir, u.Config)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func libvirtClone(plan string) (err error) {
 		return err
 	}
 	defer conn.Close()
-	if err := converse(ctx, conn, c.Container); err != nil {
+	if err := converse(ctx, conn, u.Container); err != nil {
 		return err
 	}
 	_, err = fmt.Print(doneWord)

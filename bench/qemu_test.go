@@ -24,7 +24,7 @@ var ofLibvirt = machine{
 
 // A bare clone has the devices of libvirt's and none of its threads of control.
 func TestArguments(t *testing.T) {
-	c := cloning{Dir: "/d", machine: ofLibvirt}
+	c := unaided{Dir: "/d", machine: ofLibvirt}
 	got := strings.Join(c.arguments(), " ")
 	for _, gone := range []string{"guest=x", "-S", "masterKey", "charmonitor", "no-shutdown", "sandbox", "qemu-system"} {
 		if strings.Contains(got, gone) {

@@ -22,23 +22,38 @@ import (
 	"github.com/vmruntime/vmruntime/vm/guest"
 )
 
-// A cloning is what clones without vmruntime are made of: everything that
-// vmruntime prepares for a container is ready before the clock starts.
-type cloning struct {
+// An unaided container is one whose machine starts without vmruntime: everything that
+// vmruntime prepares for it is ready before the clock starts.
+type unaided struct {
 	// Dir has the seed, the share and the sockets.
 	Dir       string
 	Container string
 	Config    vm.Config
-	// State is the template's.
+	// State is the template's; without one the machine boots.
 	State string
-	// machine is the command line of a clone of vmruntime's.
-	machine machine
-	group   *cgroup.Group
+	// machine is the command line of vmruntime's.
+	machine  machine
+	template vm.Template
+	group    *cgroup.Group
 }
 
-// prepareClones builds the template of the bundle and makes what a clone of it
-// finds: its seed and its share.
-func (l *lab) prepareClones(ctx context.Context, p program, bundle string) (*cloning, error) {
+// prepareClones is for machines that are clones of the bundle's template.
+func (l *lab) prepareClones(ctx context.Context, p program, bundle string) (*unaided, error) {
+	u, err := l.prepare(ctx, p, bundle)
+	if err != nil {
+		return nil, err
+	}
+	if u.machine.option("-incoming") == "" {
+		return nil, errors.New("vmruntime does not start from its template: see vmruntime --debug run")
+	}
+	u.State = u.template.StateFile()
+	u.Config.MemoryFile, u.Config.Clone, u.Config.Initramfs = u.template.MemoryFile(), true, ""
+	return u, nil
+}
+
+// prepare has a container of the bundle's started, for its machine, and makes what
+// another machine like it finds: its seed and its share.
+func (l *lab) prepare(ctx context.Context, p program, bundle string) (*unaided, error) {
 	// Short, for libvirt has a socket below it.
 	dir, err := os.MkdirTemp(l.dir, "c-")
 	if err != nil {
@@ -55,14 +70,9 @@ func (l *lab) prepareClones(ctx context.Context, p program, bundle string) (*clo
 	if err := vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container}); err != nil {
 		return nil, err
 	}
-	template := vm.Template{Dir: plan.Template}
-	plan.Machine.MemoryFile, plan.Machine.Clone, plan.Machine.Initramfs = template.MemoryFile(), true, ""
 	c, m, err := l.example(ctx, p)
 	if err != nil {
 		return nil, err
-	}
-	if m.option("-incoming") == "" {
-		return nil, errors.New("vmruntime does not start from its template: see vmruntime --debug run")
 	}
 	// Its paths become ours.
 	was := filepath.Dir(pathOf(m, "/seed.iso"))
@@ -73,7 +83,8 @@ func (l *lab) prepareClones(ctx context.Context, p program, bundle string) (*clo
 	if err != nil {
 		return nil, err
 	}
-	return &cloning{dir, plan.ID, config, template.StateFile(), m, l.bare}, c.discard()
+	u := &unaided{Dir: dir, Container: plan.ID, Config: config, machine: m, template: vm.Template{Dir: plan.Template}, group: l.bare}
+	return u, c.discard()
 }
 
 // planOf is what vmruntime would do with the bundle, with its files in dir.
@@ -126,24 +137,26 @@ func pathOf(m machine, end string) string {
 	return ""
 }
 
-// bare is the clone that QEMU makes alone.
-func (c *cloning) bare(ctx context.Context) (time.Duration, error) {
-	state, err := os.Open(c.State)
-	if err != nil {
-		return 0, err
-	}
-	defer state.Close()
-	sockets, err := c.listen()
+// bare is the container's run with QEMU alone.
+func (u *unaided) bare(ctx context.Context) (time.Duration, error) {
+	sockets, err := u.listen()
 	if err != nil {
 		return 0, err
 	}
 	defer sockets.close()
-	cmd := exec.CommandContext(ctx, vm.QEMU, c.arguments()...)
-	cmd.ExtraFiles = []*os.File{state}
+	cmd := exec.CommandContext(ctx, vm.QEMU, u.arguments()...)
+	if u.State != "" {
+		state, err := os.Open(u.State)
+		if err != nil {
+			return 0, err
+		}
+		defer state.Close()
+		cmd.ExtraFiles = []*os.File{state}
+	}
 	cmd.SysProcAttr = dieWithUs()
 	cmd.Stderr = os.Stderr
 	begin := time.Now()
-	if err := launch(cmd, c.group); err != nil {
+	if err := launch(cmd, u.group); err != nil {
 		return 0, err
 	}
 	// What waits for QEMU must not outlive it.
@@ -154,15 +167,17 @@ func (c *cloning) bare(ctx context.Context) (time.Duration, error) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}()
-	if err := c.load(sockets); err != nil {
-		return 0, err
+	if u.State != "" {
+		if err := u.load(sockets); err != nil {
+			return 0, err
+		}
 	}
 	conn, err := sockets.agent.Accept()
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	err = converse(ctx, conn, c.Container)
+	err = converse(ctx, conn, u.Container)
 	return time.Since(begin), err
 }
 
@@ -170,7 +185,7 @@ func (c *cloning) bare(ctx context.Context) (time.Duration, error) {
 const stateFD = 3
 
 // load gives QEMU the state, as driver.Load does, and has it go on.
-func (c *cloning) load(s sockets) error {
+func (u *unaided) load(s sockets) error {
 	conn, err := s.monitor.Accept()
 	if err != nil {
 		return err
@@ -195,25 +210,25 @@ func (c *cloning) load(s sockets) error {
 
 // arguments are QEMU's, without what libvirt needs to govern it and with a monitor
 // of ours.
-func (c *cloning) arguments() []string {
+func (u *unaided) arguments() []string {
 	drop := map[string]int{"-name": 2, "-S": 1, "-mon": 2, "-sandbox": 2, "-no-shutdown": 1, "-msg": 2}
 	var line []string
-	for i := 1; i < len(c.machine); {
-		n := drop[c.machine[i]]
-		if i+1 < len(c.machine) && (strings.Contains(c.machine[i+1], "charmonitor") || strings.Contains(c.machine[i+1], "masterKey")) {
+	for i := 1; i < len(u.machine); {
+		n := drop[u.machine[i]]
+		if i+1 < len(u.machine) && (strings.Contains(u.machine[i+1], "charmonitor") || strings.Contains(u.machine[i+1], "masterKey")) {
 			n = 2
 		}
 		switch {
-		case c.machine[i] == "-netdev":
-			line = append(line, "-netdev", ownTap(c.machine[i+1]))
+		case u.machine[i] == "-netdev":
+			line = append(line, "-netdev", ownTap(u.machine[i+1]))
 			n = 2
 		case n == 0:
-			line = append(line, c.machine[i])
+			line = append(line, u.machine[i])
 			n = 1
 		}
 		i += n
 	}
-	return append(line, "-chardev", "socket,id=monitor,path="+c.monitorSocket(), "-mon", "chardev=monitor,mode=control")
+	return append(line, "-chardev", "socket,id=monitor,path="+u.monitorSocket(), "-mon", "chardev=monitor,mode=control")
 }
 
 // ownTap has QEMU make the tap that libvirt hands it as a descriptor.
@@ -225,16 +240,16 @@ func ownTap(netdev string) string {
 	return "tap,id=" + tap.ID + ",script=no,downscript=no"
 }
 
-func (c *cloning) monitorSocket() string { return filepath.Join(c.Dir, "monitor.sock") }
+func (u *unaided) monitorSocket() string { return filepath.Join(u.Dir, "monitor.sock") }
 
 // sockets are those that QEMU connects to.
 type sockets struct{ agent, console, monitor net.Listener }
 
-func (c *cloning) listen() (s sockets, err error) {
+func (u *unaided) listen() (s sockets, err error) {
 	for _, socket := range []struct {
 		to   *net.Listener
 		path string
-	}{{&s.agent, c.Config.AgentSocket}, {&s.console, c.Config.ConsoleSocket}, {&s.monitor, c.monitorSocket()}} {
+	}{{&s.agent, u.Config.AgentSocket}, {&s.console, u.Config.ConsoleSocket}, {&s.monitor, u.monitorSocket()}} {
 		if *socket.to, err = net.Listen("unix", socket.path); err != nil {
 			s.close()
 			return s, err
