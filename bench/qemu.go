@@ -82,6 +82,15 @@ func (m machine) option(name string) string {
 	return ""
 }
 
+// device is the first one of a driver.
+func (m machine) device(driver string) string {
+	i := slices.IndexFunc(m, func(arg string) bool { return strings.Contains(arg, `"driver":"`+driver+`"`) })
+	if i < 0 {
+		return ""
+	}
+	return m[i]
+}
+
 // accelerator is what decides the kernel's command line.
 func (m machine) accelerator() vm.Accelerator {
 	if strings.HasPrefix(m.option("-accel"), "kvm") {
@@ -118,6 +127,17 @@ func (m machine) alike() []string {
 	return line
 }
 
+// globals are the settings for all virtio devices of a kind.
+func (m machine) globals() []string {
+	var args []string
+	for i, arg := range m {
+		if i > 0 && m[i-1] == "-global" && strings.HasPrefix(arg, "virtio-") {
+			args = append(args, "-global", arg)
+		}
+	}
+	return args
+}
+
 // nic are the options that give a bare machine the first NIC of the container's
 // machine, with this tap and address.
 func (m machine) nic(tap, mac string) ([]string, error) {
@@ -148,10 +168,9 @@ func (m machine) nic(tap, mac string) ([]string, error) {
 // share are the options that give a bare machine the lab's share as the
 // container's machine has its own.
 func (m machine) share(l *lab) ([]string, error) {
-	const device = `"virtio-9p-pci"`
-	i := slices.IndexFunc(m, func(arg string) bool { return strings.Contains(arg, device) })
+	device := m.device("virtio-9p-pci")
 	fsdev := m.option("-fsdev")
-	if i < 0 || fsdev == "" {
+	if device == "" || fsdev == "" {
 		return nil, fmt.Errorf("the container's machine has no 9p share: %q", m)
 	}
 	fields := strings.Split(fsdev, ",")
@@ -160,5 +179,5 @@ func (m machine) share(l *lab) ([]string, error) {
 			fields[n] = "path=" + l.share()
 		}
 	}
-	return []string{"-fsdev", strings.Join(fields, ","), "-device", m[i]}, nil
+	return []string{"-fsdev", strings.Join(fields, ","), "-device", device}, nil
 }

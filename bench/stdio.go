@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -178,9 +179,9 @@ func (l *lab) bareJob(ctx context.Context, m machine, job, options string, devic
 	if options != "" {
 		words = append(words, "bench_options="+options)
 	}
-	cmd := m.bare(ctx, image.Kernel, initramfs, words, append(devices,
-		"-device", "virtio-serial-pci", "-chardev", "socket,id=port,path="+socket.Addr().String(),
-		"-device", "virtserialport,chardev=port")...)
+	cmd := m.bare(ctx, image.Kernel, initramfs, words, append(slices.Concat(m.globals(), devices),
+		"-device", m.device("virtio-serial-pci"), "-chardev", "socket,id=port,path="+socket.Addr().String(),
+		"-device", `{"driver":"virtserialport","chardev":"port"}`)...)
 	if err := launch(cmd, l.bare); err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"path/filepath"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,12 +23,13 @@ type shares struct {
 }
 
 // newShares lays the shares out: name is the container's own in the VM's shared
-// directory, which may hold several containers.
+// directory, which may hold several containers. There are no directories in between:
+// QEMU opens each of them twice for each question of the guest's.
 func newShares(b Bundle, c Config, name string) shares {
 	s := shares{
 		// Mount points that the image lacks are made in it: it is read-only
 		// for the container at most.
-		rootfs:  vm.Share{Source: b.Rootfs, Target: path.Join(name, "rootfs"), Recursive: true},
+		rootfs:  vm.Share{Source: b.Rootfs, Target: name + ".rootfs", Recursive: true},
 		layered: b.Layers.Lower != "",
 		mounts:  map[int]vm.Share{},
 		agent:   vm.Share{Source: c.Agent, Target: protocol.AgentFile, ReadOnly: true},
@@ -38,7 +38,7 @@ func newShares(b Bundle, c Config, name string) shares {
 		m := b.Spec.Mounts[i]
 		s.mounts[i] = vm.Share{
 			Source:    source,
-			Target:    path.Join(name, "mounts", fmt.Sprint(i), baseName(source)),
+			Target:    fmt.Sprintf("%s.%d", name, i),
 			ReadOnly:  readOnly(m),
 			Recursive: slices.Contains(m.Options, "rbind"),
 		}
@@ -60,13 +60,6 @@ func (s shares) list() []vm.Share {
 
 // inside is the path of a share in the guest.
 func inside(s vm.Share) string { return path.Join(protocol.ShareDir, s.Target) }
-
-func baseName(source string) string {
-	if source == "/" {
-		return "root"
-	}
-	return filepath.Base(source)
-}
 
 // readOnly tells what the last of the options that are about it says.
 func readOnly(m specs.Mount) bool {

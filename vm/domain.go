@@ -161,11 +161,13 @@ func devices(c Config) *libvirtxml.DomainDeviceList {
 }
 
 func controllers() []libvirtxml.DomainController {
-	zero := uint(0)
+	// The first port is kept for a console. QEMU has two queues for each possible port and
+	// looks at all of them whenever it wakes; it would be for 31 ports.
+	zero, ports := uint(0), uint(2)
 	return []libvirtxml.DomainController{
 		{Type: "usb", Index: &zero, Model: "none"},
 		{Type: "pci", Index: &zero, Model: "pcie-root"},
-		{Type: "virtio-serial", Index: &zero, Address: slot(slotSerial)},
+		{Type: "virtio-serial", Index: &zero, Address: slot(slotSerial), VirtIOSerial: &libvirtxml.DomainControllerVirtIOSerial{Ports: &ports}},
 	}
 }
 
@@ -346,7 +348,7 @@ func rootLabel() []libvirtxml.DomainSecLabel {
 // qemuCommandline is what libvirt has no element for.
 func qemuCommandline(c Config) *libvirtxml.DomainQEMUCommandline {
 	line := &libvirtxml.DomainQEMUCommandline{}
-	for _, arg := range memoryArgs(c) {
+	for _, arg := range slices.Concat(memoryArgs(c), queueArgs(c)) {
 		line.Args = append(line.Args, libvirtxml.DomainQEMUCommandlineArg{Value: arg})
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.EmulatorEnv)) {
@@ -356,6 +358,27 @@ func qemuCommandline(c Config) *libvirtxml.DomainQEMUCommandline {
 		return nil
 	}
 	return line
+}
+
+// queueArgs have the CPU's thread look into the queues of devices itself. KVM has its own
+// way to tell QEMU's main thread of them; in emulation one thread tells the other, which
+// polls a descriptor for each queue whenever it wakes.
+func queueArgs(c Config) []string {
+	if c.Accelerator != TCG {
+		return nil
+	}
+	drivers := []string{"virtio-serial-pci", "virtio-blk-pci", "virtio-rng-pci"}
+	if c.Transport == NineP {
+		drivers = append(drivers, "virtio-9p-pci")
+	}
+	if len(c.Taps) > 0 {
+		drivers = append(drivers, "virtio-net-pci")
+	}
+	var args []string
+	for _, d := range drivers {
+		args = append(args, "-global", d+".ioeventfd=off")
+	}
+	return args
 }
 
 // memoryArgs put MemoryFile in the place of libvirt's own memory backend, which

@@ -15,8 +15,8 @@ import (
 type Share struct {
 	// Source is the path on the host, symlinks followed.
 	Source string `json:"source"`
-	// Target is relative to the shared directory: <container>/rootfs or
-	// <container>/mounts/N/<base name of the source>.
+	// Target is relative to the shared directory: <container>.rootfs or
+	// <container>.N for a mount.
 	Target string `json:"target"`
 	// ReadOnly keeps QEMU itself from writing; Recursive takes the mounts below
 	// the source along.

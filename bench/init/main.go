@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,16 +67,36 @@ func loadModules() error {
 	return nil
 }
 
-// openPort opens the only virtio-serial port.
+// pause is between two looks at what the kernel tells by no event.
+const pause = time.Millisecond
+
+// openPort opens the only virtio-serial port, which the driver makes when the host has
+// told it of it, and waits for the host: what is read before that is its end.
 func openPort() (*os.File, error) {
-	ports, err := filepath.Glob("/sys/class/virtio-ports/*")
+	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(pause) {
+		ports, err := filepath.Glob("/dev/vport*")
+		if err != nil {
+			return nil, err
+		}
+		if len(ports) == 1 {
+			return connect(ports[0])
+		}
+	}
+	return nil, errors.New("there is no virtio-serial port")
+}
+
+func connect(path string) (*os.File, error) {
+	port, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	if len(ports) != 1 {
-		return nil, fmt.Errorf("%d virtio-serial ports", len(ports))
+	for {
+		poll := []unix.PollFd{{Fd: int32(port.Fd()), Events: unix.POLLOUT}}
+		if _, err := unix.Poll(poll, -1); err == nil && poll[0].Revents&unix.POLLHUP == 0 {
+			return port, nil
+		}
+		time.Sleep(pause)
 	}
-	return os.OpenFile(filepath.Join("/dev", filepath.Base(ports[0])), os.O_RDWR, 0)
 }
 
 // A mount is one call of mount(2).
