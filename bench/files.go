@@ -14,7 +14,11 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-const bareShare = "QEMU, same share"
+// The bare machines of files.
+const (
+	bareShare  = "QEMU, same share"
+	tunedShare = "QEMU, same share and queues"
+)
 
 // jobFile is what fio does in each of two directories.
 //
@@ -43,7 +47,7 @@ var fileJobs = []fileJob{
 }
 
 // measureFiles has fio work in the root filesystem and in a bind-mounted volume:
-// in a container, in a bare machine that has the same share with the same options,
+// in a container, in bare machines that have the same share with the same options,
 // and in runc. All stay, and take turns at each job: what disturbs the host for
 // seconds disturbs them all.
 func measureFiles(ctx context.Context, l *lab) ([]Figure, error) {
@@ -54,11 +58,10 @@ func measureFiles(ctx context.Context, l *lab) ([]Figure, error) {
 	if err := l.prepareFiles(places, l.volume()); err != nil {
 		return nil, err
 	}
-	bare, err := l.bareFiles(ctx, warmly)
+	workers, err := l.bareFiles(ctx, warmly)
 	if err != nil {
 		return nil, err
 	}
-	workers := []worker{bare}
 	for _, p := range []program{warmly, l.reference("runc")} {
 		w, err := l.filesWorker(ctx, p)
 		if err != nil {
@@ -138,6 +141,7 @@ func (l *lab) filesWorker(ctx context.Context, p program) (worker, error) {
 func fileFigure(p place, j fileJob) Figure {
 	return Figure{Name: p.name + ", " + j.name, Unit: j.unit, Ratios: []Ratio{
 		{"vmruntime", bareShare, Aim{AtLeast: 0.95}},
+		{"vmruntime", tunedShare, Aim{}},
 		{"vmruntime", "runc", Aim{}},
 	}}
 }
@@ -161,17 +165,25 @@ func (l *lab) prepareFiles(in []place, dir string) error {
 	return os.WriteFile(filepath.Join(dir, jobsName), []byte(jobs.String()), 0o644)
 }
 
-// bareFiles is a bare machine that stays for all turns.
-func (l *lab) bareFiles(ctx context.Context, p program) (worker, error) {
-	m, err := l.sharing(ctx, p)
+// bareFiles are bare machines that stay for all turns: one as QEMU makes it, and one
+// whose queues are served as the container's are.
+func (l *lab) bareFiles(ctx context.Context, p program) ([]worker, error) {
+	s, err := l.sharing(ctx, p)
 	if err != nil {
-		return worker{}, err
+		return nil, err
 	}
-	conn, err := l.bareJob(ctx, m.machine, "files", m.options, m.share)
-	if err != nil {
-		return worker{}, err
+	var workers []worker
+	for _, b := range []struct {
+		name    string
+		machine machine
+	}{{bareShare, s.machine.plain()}, {tunedShare, s.machine}} {
+		conn, err := l.bareJob(ctx, b.machine, "files", s.options, s.share)
+		if err != nil {
+			return nil, err
+		}
+		workers = append(workers, worker{b.name, conn, json.NewDecoder(conn)})
 	}
-	return worker{bareShare, conn, json.NewDecoder(conn)}, nil
+	return workers, nil
 }
 
 // A sharing is a container's machine, the options with which its share is mounted, and

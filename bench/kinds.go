@@ -43,7 +43,8 @@ from 1 to 10 and from 10 to 50 containers. The guest's RAM is part of QEMU's; th
 		about: `fio in the root filesystem and in a bind-mounted volume: three seconds each of sequential (1 MiB) and random (4 KiB) access to
 16 MiB that are in the host's page cache, and 1000 small files created, asked for and removed; the jobs are in
 [files.fio](../../bench/files.fio). **QEMU, same share**: a bare QEMU whose only program is fio, the same directory behind the same
-9p device with the same mount options. All stay, and take turns at each job.`,
+9p device with the same mount options, queues served as QEMU does it when it is not told; **same share and queues**: served as the container's
+are ([latency.md](../latency.md#what-qemu-does-for-each-question)). All stay, and take turns at each job.`,
 	},
 	{
 		name: "ways", title: "Ways", measure: measureWays, picture: ofPanels,

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,6 +124,20 @@ func (m machine) alike() []string {
 	const noHPET = "-no-hpet"
 	if slices.Contains(m, noHPET) {
 		line = append(line, noHPET)
+	}
+	return line
+}
+
+var maxPorts = regexp.MustCompile(`"max_ports":[0-9]+,`)
+
+// plain is the machine as QEMU makes it when it is not told how to serve queues.
+func (m machine) plain() machine {
+	var line machine
+	for i, arg := range m {
+		isGlobal := arg == "-global" && i+1 < len(m) && strings.HasPrefix(m[i+1], "virtio-")
+		if !isGlobal && !strings.HasPrefix(arg, "virtio-") {
+			line = append(line, maxPorts.ReplaceAllString(arg, ""))
+		}
 	}
 	return line
 }

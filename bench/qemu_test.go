@@ -71,6 +71,20 @@ func TestBareShare(t *testing.T) {
 	}
 }
 
+func TestPlain(t *testing.T) {
+	m := machine{
+		"qemu", "-global", "ICH9-LPC.noreboot=off", "-global", "virtio-9p-pci.ioeventfd=off",
+		"-device", `{"driver":"virtio-serial-pci","id":"virtio-serial0","max_ports":2,"bus":"pcie.0"}`,
+	}
+	if got, want := m.globals(), []string{"-global", "virtio-9p-pci.ioeventfd=off"}; !slices.Equal(got, want) {
+		t.Errorf("globals %q, want %q", got, want)
+	}
+	want := machine{"qemu", "-global", "ICH9-LPC.noreboot=off", "-device", `{"driver":"virtio-serial-pci","id":"virtio-serial0","bus":"pcie.0"}`}
+	if got := m.plain(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestNIC(t *testing.T) {
 	const other = `{"driver":"virtio-net-pci","netdev":"n1","mac":"52:54:00:00:00:01"}`
 	for _, test := range []struct{ netdev, want string }{

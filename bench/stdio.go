@@ -166,11 +166,12 @@ func (l *lab) bareJob(ctx context.Context, m machine, job, options string, devic
 	if err != nil {
 		return nil, err
 	}
-	initramfs := filepath.Join(l.dir, "initramfs")
+	id := l.newID()
+	initramfs := filepath.Join(l.dir, id+".initramfs")
 	if err := replaceInit(initramfs, image.Initramfs, filepath.Join(l.share(), "init")); err != nil {
 		return nil, err
 	}
-	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(l.dir, job+".sock"), Net: "unix"})
+	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(l.dir, id+".sock"), Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
