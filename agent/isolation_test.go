@@ -143,7 +143,7 @@ func testAffinity(t *testing.T, g *guest) {
 	if e.end(); e.stdout.String() != "Cpus_allowed_list:\t0\n" {
 		t.Errorf("exec: %q %q", &e.stdout, &e.stderr)
 	}
-	for list, want := range map[string]string{"1023": "of this VM", "x": "no list", "3-1": "no list", "0-99999": "no list"} {
+	for list, want := range map[string]string{"1023": "of this VM", "x": "no list", "3-1": "no list", "0-99999": "1024 CPUs at most"} {
 		p := shell("true")
 		p.ExecCPUAffinity = &specs.CPUAffinity{Initial: list}
 		_, err := g.call(protocol.Request{Exec: &protocol.Exec{Target: protocol.Target{Container: config.ID, Process: "bad"}, Spec: p}})
