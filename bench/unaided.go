@@ -115,7 +115,7 @@ func planOf(ctx context.Context, p program, bundle, dir string) (shim.Plan, erro
 	}
 	plan, err := runtime.Translate("bench", b, config, runtime.Host{
 		Root: dir, CPUs: uint(goruntime.NumCPU()), Memory: info.Totalram * uint64(info.Unit),
-		Accelerator: verdict.Accelerator, Guest: image,
+		Accelerator: verdict.Accelerator, Guest: image, Firmware: vm.FindFirmware(),
 	})
 	m := &plan.Machine
 	// libvirt makes them here.

@@ -41,6 +41,7 @@ func (r Runtime) host(ctx context.Context) (Host, error) {
 		Memory:        info.Totalram * uint64(info.Unit),
 		Accelerator:   accelerator,
 		Guest:         image,
+		Firmware:      vm.FindFirmware(),
 		SystemdCgroup: r.SystemdCgroup,
 	}, nil
 }

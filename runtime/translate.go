@@ -24,6 +24,8 @@ type Host struct {
 	Memory      uint64
 	Accelerator vm.Accelerator
 	Guest       guest.Image
+	// Firmware starts the guest's kernel, if the host has it.
+	Firmware string
 	// BaseImage is what the machine boots from in place of Guest, but for the overlay.
 	BaseImage *vm.BootDisk
 	// SystemdCgroup has systemd make the containers' cgroups.
@@ -90,6 +92,7 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 		Kernel:        h.Guest.Kernel,
 		Initramfs:     h.Guest.Initramfs,
 		Cmdline:       vm.Cmdline(h.Accelerator),
+		Firmware:      h.Firmware,
 		Taps:          taps(dir),
 		Disks:         machineDisks(b),
 		Share:         filepath.Join(dir, "share"),
@@ -102,7 +105,7 @@ func translateMachine(id, dir string, b Bundle, c Config, h Host) vm.Config {
 		boot := *h.BaseImage
 		boot.Overlay = vm.OverlayPath(dir)
 		config.Boot, config.Memory = &boot, baseImageRAM(b.Spec, c, h.Memory)
-		config.Kernel, config.Initramfs, config.Cmdline = "", "", ""
+		config.Kernel, config.Initramfs, config.Cmdline, config.Firmware = "", "", "", ""
 	}
 	if c.Transport == vm.Virtiofs {
 		config.Virtiofsd = c.Virtiofsd

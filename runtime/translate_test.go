@@ -56,7 +56,8 @@ var goldenConfig = Config{
 
 var goldenHost = Host{
 	Root: "/run/vmruntime", CPUs: 4, Memory: 16 << 30, Accelerator: vm.TCG,
-	Guest: guest.Image{Kernel: "/guest/vmlinux", Initramfs: "/guest/initramfs"},
+	Guest:    guest.Image{Kernel: "/guest/vmlinux", Initramfs: "/guest/initramfs"},
+	Firmware: "/usr/share/qemu/qboot.rom",
 }
 
 // goldenBundle is a bundle whose paths need not be on this host.

@@ -37,6 +37,8 @@ type Proof struct {
 	QEMU      string
 	Kernel    string
 	Initramfs string
+	// Firmware may be empty, as that of Config.
+	Firmware string
 	// Dir is where verdicts are kept.
 	Dir string
 }
@@ -48,7 +50,7 @@ func NewProof(kernel, initramfs string) (Proof, error) {
 	if err != nil {
 		return Proof{}, fmt.Errorf("%s is not installed: see vmruntime check", QEMU)
 	}
-	return Proof{QEMU: qemu, Kernel: kernel, Initramfs: initramfs, Dir: verdictDir}, nil
+	return Proof{QEMU: qemu, Kernel: kernel, Initramfs: initramfs, Firmware: FindFirmware(), Dir: verdictDir}, nil
 }
 
 // Verdict is the accelerator that guests run with, and why.
@@ -132,7 +134,7 @@ func (p Proof) path() (string, error) {
 	}
 	key := sha256.New()
 	fmt.Fprintf(key, "%s", boot)
-	for _, name := range []string{p.QEMU, p.Kernel, p.Initramfs} {
+	for _, name := range p.files() {
 		info, err := os.Stat(name)
 		if err != nil {
 			return "", err
@@ -140,6 +142,14 @@ func (p Proof) path() (string, error) {
 		fmt.Fprintf(key, "%q %d %d\n", name, info.Size(), info.ModTime().UnixNano())
 	}
 	return filepath.Join(p.Dir, fmt.Sprintf("%x.json", key.Sum(nil)[:12])), nil
+}
+
+func (p Proof) files() []string {
+	files := []string{p.QEMU, p.Kernel, p.Initramfs}
+	if p.Firmware != "" {
+		files = append(files, p.Firmware)
+	}
+	return files
 }
 
 // boot runs the guest once under KVM. The error says that nothing was learned.
@@ -170,10 +180,15 @@ func (p Proof) run(ctx context.Context) ([]byte, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var console bytes.Buffer
-	cmd := exec.CommandContext(ctx, p.QEMU,
+	args := []string{
 		"-accel", "kvm", "-machine", "q35", "-cpu", "host", "-m", "256", "-smp", "1",
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
-		"-kernel", p.Kernel, "-initrd", p.Initramfs, "-append", Cmdline(KVM, protocol.ProbeWord))
+		"-kernel", p.Kernel, "-initrd", p.Initramfs, "-append", Cmdline(KVM, protocol.ProbeWord),
+	}
+	if p.Firmware != "" {
+		args = append(args, "-bios", p.Firmware)
+	}
+	cmd := exec.CommandContext(ctx, p.QEMU, args...)
 	cmd.Stdout = &limitedWriter{to: &console, left: 64 << 10}
 	cmd.Stderr = cmd.Stdout
 	// A QEMU that hangs in KVM must not outlive the proof.

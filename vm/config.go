@@ -76,6 +76,8 @@ type Config struct {
 	Kernel    string `json:"kernel"`
 	Initramfs string `json:"initramfs"`
 	Cmdline   string `json:"cmdline"`
+	// Firmware starts Kernel; without it, QEMU's own does.
+	Firmware string `json:"firmware,omitempty"`
 
 	// Taps are the host's ends of the NICs, in the order of their numbers. libvirt
 	// makes them in its own network namespace, unless TapsMade says that they are

@@ -69,6 +69,9 @@ func operatingSystem(c Config) *libvirtxml.DomainOS {
 	os := &libvirtxml.DomainOS{Type: &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "q35", Type: "hvm"}}
 	if c.Boot == nil {
 		os.Kernel, os.Initrd, os.Cmdline = c.Kernel, c.Initramfs, c.Cmdline
+		if c.Firmware != "" {
+			os.Loader = &libvirtxml.DomainLoader{Type: "rom", Path: c.Firmware}
+		}
 	}
 	return os
 }

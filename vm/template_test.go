@@ -194,8 +194,9 @@ func TestTemplateLock(t *testing.T) {
 
 func TestTemplateKey(t *testing.T) {
 	c := base()
+	c.Firmware = "rom"
 	dir := t.TempDir()
-	for _, path := range []*string{&c.Kernel, &c.Initramfs, &c.Emulator} {
+	for _, path := range []*string{&c.Kernel, &c.Initramfs, &c.Emulator, &c.Firmware} {
 		*path = filepath.Join(dir, filepath.Base(*path))
 		if err := os.WriteFile(*path, []byte("one"), 0o600); err != nil {
 			t.Fatal(err)
@@ -220,7 +221,7 @@ func TestTemplateKey(t *testing.T) {
 	if key(9000001) == last {
 		t.Error("another libvirt has the same key")
 	}
-	for _, path := range []string{c.Kernel, c.Initramfs, c.Emulator, filepath.Join(dir, "qemu-system-x86_64")} {
+	for _, path := range []string{c.Kernel, c.Initramfs, c.Emulator, c.Firmware, filepath.Join(dir, "qemu-system-x86_64")} {
 		if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("two"), 0o700)); err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ import (
 // terms are what a clone needs to be as they were when its template was saved,
 // beside the domain XML, which is in the template's name.
 type terms struct {
-	// Files are the kernel, the initramfs, the emulator wrapper and QEMU.
+	// Files are the kernel, the initramfs, the firmware, the emulator wrapper and QEMU.
 	Files map[string]FileID `json:"files"`
 	// Libvirt is the library's version.
 	Libvirt uint32 `json:"libvirt"`
@@ -41,7 +41,11 @@ func templateKey(c Config, libvirt uint32) (string, error) {
 		return "", err
 	}
 	t := terms{Files: map[string]FileID{}, Libvirt: libvirt}
-	for _, path := range []string{c.Kernel, c.Initramfs, c.Emulator, qemu} {
+	files := []string{c.Kernel, c.Initramfs, c.Emulator, qemu}
+	if c.Firmware != "" {
+		files = append(files, c.Firmware)
+	}
+	for _, path := range files {
 		if t.Files[path], err = fileID(path); err != nil {
 			return "", err
 		}
