@@ -112,10 +112,10 @@ func (m machine) bare(ctx context.Context, kernel, initramfs string, words []str
 	return cmd
 }
 
-// alike are the options for a QEMU with the machine's CPU and memory and no devices.
+// alike are the options for a QEMU with the machine's CPU, memory and firmware and no devices.
 func (m machine) alike() []string {
 	line := []string{"-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"}
-	for _, name := range []string{"-accel", "-cpu", "-m", "-smp"} {
+	for _, name := range []string{"-accel", "-cpu", "-m", "-smp", "-bios"} {
 		if value := m.option(name); value != "" {
 			line = append(line, name, value)
 		}
@@ -133,10 +133,9 @@ var maxPorts = regexp.MustCompile(`"max_ports":[0-9]+,`)
 // plain is the machine as QEMU makes it when it is not told how to serve queues.
 func (m machine) plain() machine {
 	var line machine
-	for i, arg := range m {
-		isGlobal := arg == "-global" && i+1 < len(m) && strings.HasPrefix(m[i+1], "virtio-")
-		if !isGlobal && !strings.HasPrefix(arg, "virtio-") {
-			line = append(line, maxPorts.ReplaceAllString(arg, ""))
+	for i := range m {
+		if !m.setsQueues(i) && !m.setsQueues(i+1) {
+			line = append(line, maxPorts.ReplaceAllString(m[i], ""))
 		}
 	}
 	return line
@@ -145,12 +144,17 @@ func (m machine) plain() machine {
 // globals are the settings for all virtio devices of a kind.
 func (m machine) globals() []string {
 	var args []string
-	for i, arg := range m {
-		if i > 0 && m[i-1] == "-global" && strings.HasPrefix(arg, "virtio-") {
-			args = append(args, "-global", arg)
+	for i := range m {
+		if m.setsQueues(i) {
+			args = append(args, "-global", m[i])
 		}
 	}
 	return args
+}
+
+// setsQueues tells whether an argument is the value of a -global for virtio devices.
+func (m machine) setsQueues(i int) bool {
+	return i > 0 && i < len(m) && m[i-1] == "-global" && strings.HasPrefix(m[i], "virtio-")
 }
 
 // nic are the options that give a bare machine the first NIC of the container's

@@ -60,7 +60,7 @@ func (l *lab) starts(ctx context.Context, bundle string) ([]contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	booted, err := l.prepare(ctx, coldly, bundle)
+	booted, _, err := l.prepare(ctx, coldly, bundle)
 	if err != nil {
 		return nil, err
 	}

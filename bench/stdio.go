@@ -166,6 +166,10 @@ func (l *lab) bareJob(ctx context.Context, m machine, job, options string, devic
 	if err != nil {
 		return nil, err
 	}
+	channel := m.device("virtio-serial-pci")
+	if channel == "" {
+		return nil, fmt.Errorf("the container's machine has no channel: %q", m)
+	}
 	id := l.newID()
 	initramfs := filepath.Join(l.dir, id+".initramfs")
 	if err := replaceInit(initramfs, image.Initramfs, filepath.Join(l.share(), "init")); err != nil {
@@ -181,7 +185,7 @@ func (l *lab) bareJob(ctx context.Context, m machine, job, options string, devic
 		words = append(words, "bench_options="+options)
 	}
 	cmd := m.bare(ctx, image.Kernel, initramfs, words, append(slices.Concat(m.globals(), devices),
-		"-device", m.device("virtio-serial-pci"), "-chardev", "socket,id=port,path="+socket.Addr().String(),
+		"-device", channel, "-chardev", "socket,id=port,path="+socket.Addr().String(),
 		"-device", `{"driver":"virtserialport","chardev":"port"}`)...)
 	if err := launch(cmd, l.bare); err != nil {
 		return nil, err

@@ -32,47 +32,47 @@ type unaided struct {
 	// State is the template's; without one the machine boots.
 	State string
 	// machine is the command line of vmruntime's.
-	machine  machine
-	template vm.Template
-	group    *cgroup.Group
+	machine machine
+	group   *cgroup.Group
 }
 
 // prepareClones is for machines that are clones of the bundle's template.
 func (l *lab) prepareClones(ctx context.Context, p program, bundle string) (*unaided, error) {
-	u, err := l.prepare(ctx, p, bundle)
+	u, plan, err := l.prepare(ctx, p, bundle)
 	if err != nil {
 		return nil, err
 	}
 	if u.machine.option("-incoming") == "" {
 		return nil, errors.New("vmruntime does not start from its template: see vmruntime --debug run")
 	}
-	u.State = u.template.StateFile()
-	u.Config.MemoryFile, u.Config.Clone, u.Config.Initramfs = u.template.MemoryFile(), true, ""
+	template := vm.Template{Dir: plan.Template}
+	u.State = template.StateFile()
+	u.Config.MemoryFile, u.Config.Clone, u.Config.Initramfs = template.MemoryFile(), true, ""
 	return u, nil
 }
 
 // prepare has a container of the bundle's started, for its machine, and makes what
 // another machine like it finds: its seed and its share.
-func (l *lab) prepare(ctx context.Context, p program, bundle string) (*unaided, error) {
+func (l *lab) prepare(ctx context.Context, p program, bundle string) (*unaided, shim.Plan, error) {
 	// Short, for libvirt has a socket below it.
 	dir, err := os.MkdirTemp(l.dir, "c-")
 	if err != nil {
-		return nil, err
+		return nil, shim.Plan{}, err
 	}
 	plan, err := planOf(ctx, p, bundle, dir)
 	if err != nil {
-		return nil, err
+		return nil, shim.Plan{}, err
 	}
 	if err := vm.Mount(plan.Machine.Share, plan.Shares); err != nil {
-		return nil, err
+		return nil, shim.Plan{}, err
 	}
 	l.later(func() error { return vm.Unmount(plan.Machine.Share) })
 	if err := vm.WriteSeed(plan.Machine.Seed, vm.Seed{InstanceID: plan.Machine.UUID, Container: plan.Container}); err != nil {
-		return nil, err
+		return nil, shim.Plan{}, err
 	}
 	c, m, err := l.example(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, shim.Plan{}, err
 	}
 	// Its paths become ours.
 	was := filepath.Dir(pathOf(m, "/seed.iso"))
@@ -81,10 +81,10 @@ func (l *lab) prepare(ctx context.Context, p program, bundle string) (*unaided, 
 	}
 	config, err := withoutWrapper(plan.Machine)
 	if err != nil {
-		return nil, err
+		return nil, shim.Plan{}, err
 	}
-	u := &unaided{Dir: dir, Container: plan.ID, Config: config, machine: m, template: vm.Template{Dir: plan.Template}, group: l.bare}
-	return u, c.discard()
+	u := &unaided{Dir: dir, Container: plan.ID, Config: config, machine: m, group: l.bare}
+	return u, plan, c.discard()
 }
 
 // planOf is what vmruntime would do with the bundle, with its files in dir.
@@ -115,11 +115,9 @@ func planOf(ctx context.Context, p program, bundle, dir string) (shim.Plan, erro
 	}
 	plan, err := runtime.Translate("bench", b, config, runtime.Host{
 		Root: dir, CPUs: uint(goruntime.NumCPU()), Memory: info.Totalram * uint64(info.Unit),
-		Accelerator: verdict.Accelerator, Guest: image, Firmware: vm.FindFirmware(),
+		Accelerator: verdict.Accelerator, Guest: image, Firmware: vm.FindFirmware(verdict.Accelerator, config.LibvirtURI),
 	})
 	m := &plan.Machine
-	// libvirt makes them here.
-	m.TapsMade = false
 	m.Share, m.Seed = filepath.Join(dir, "share"), filepath.Join(dir, "seed.iso")
 	// Here is no shim to make them.
 	m.TapsMade = false

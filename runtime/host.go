@@ -41,7 +41,7 @@ func (r Runtime) host(ctx context.Context) (Host, error) {
 		Memory:        info.Totalram * uint64(info.Unit),
 		Accelerator:   accelerator,
 		Guest:         image,
-		Firmware:      vm.FindFirmware(),
+		Firmware:      vm.FindFirmware(accelerator, r.Config.LibvirtURI),
 		SystemdCgroup: r.SystemdCgroup,
 	}, nil
 }

@@ -32,7 +32,7 @@ func TestClean(t *testing.T) {
 	}
 	root := t.TempDir()
 	dir := Dir(root, "x")
-	if err := os.MkdirAll(filepath.Join(dir, "share/rootfs"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "share/c.rootfs"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	stray := exec.Command(fake(t), "-uuid", UUID(root, "x"))
@@ -101,7 +101,7 @@ func TestCleanSparesMounts(t *testing.T) {
 	if err := os.WriteFile(precious, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	target := filepath.Join(Dir(root, "y"), "share/rootfs")
+	target := filepath.Join(Dir(root, "y"), "share/c.rootfs")
 	if err := os.MkdirAll(target, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -37,8 +37,6 @@ type Proof struct {
 	QEMU      string
 	Kernel    string
 	Initramfs string
-	// Firmware may be empty, as that of Config.
-	Firmware string
 	// Dir is where verdicts are kept.
 	Dir string
 }
@@ -50,7 +48,7 @@ func NewProof(kernel, initramfs string) (Proof, error) {
 	if err != nil {
 		return Proof{}, fmt.Errorf("%s is not installed: see vmruntime check", QEMU)
 	}
-	return Proof{QEMU: qemu, Kernel: kernel, Initramfs: initramfs, Firmware: FindFirmware(), Dir: verdictDir}, nil
+	return Proof{QEMU: qemu, Kernel: kernel, Initramfs: initramfs, Dir: verdictDir}, nil
 }
 
 // Verdict is the accelerator that guests run with, and why.
@@ -134,7 +132,7 @@ func (p Proof) path() (string, error) {
 	}
 	key := sha256.New()
 	fmt.Fprintf(key, "%s", boot)
-	for _, name := range p.files() {
+	for _, name := range []string{p.QEMU, p.Kernel, p.Initramfs} {
 		info, err := os.Stat(name)
 		if err != nil {
 			return "", err
@@ -142,14 +140,6 @@ func (p Proof) path() (string, error) {
 		fmt.Fprintf(key, "%q %d %d\n", name, info.Size(), info.ModTime().UnixNano())
 	}
 	return filepath.Join(p.Dir, fmt.Sprintf("%x.json", key.Sum(nil)[:12])), nil
-}
-
-func (p Proof) files() []string {
-	files := []string{p.QEMU, p.Kernel, p.Initramfs}
-	if p.Firmware != "" {
-		files = append(files, p.Firmware)
-	}
-	return files
 }
 
 // boot runs the guest once under KVM. The error says that nothing was learned.
@@ -180,15 +170,10 @@ func (p Proof) run(ctx context.Context) ([]byte, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var console bytes.Buffer
-	args := []string{
+	cmd := exec.CommandContext(ctx, p.QEMU,
 		"-accel", "kvm", "-machine", "q35", "-cpu", "host", "-m", "256", "-smp", "1",
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
-		"-kernel", p.Kernel, "-initrd", p.Initramfs, "-append", Cmdline(KVM, protocol.ProbeWord),
-	}
-	if p.Firmware != "" {
-		args = append(args, "-bios", p.Firmware)
-	}
-	cmd := exec.CommandContext(ctx, p.QEMU, args...)
+		"-kernel", p.Kernel, "-initrd", p.Initramfs, "-append", Cmdline(KVM, protocol.ProbeWord))
 	cmd.Stdout = &limitedWriter{to: &console, left: 64 << 10}
 	cmd.Stderr = cmd.Stdout
 	// A QEMU that hangs in KVM must not outlive the proof.

@@ -370,7 +370,8 @@ func queueArgs(c Config) []string {
 	if c.Accelerator != TCG {
 		return nil
 	}
-	drivers := []string{"virtio-serial-pci", "virtio-blk-pci", "virtio-rng-pci"}
+	// virtio-rng-pci has the property since QEMU 7.2 only.
+	drivers := []string{"virtio-serial-pci", "virtio-blk-pci"}
 	if c.Transport == NineP {
 		drivers = append(drivers, "virtio-9p-pci")
 	}

@@ -32,6 +32,7 @@ func TestDomainXML(t *testing.T) {
 		"kvm":      func(c *Config) { c.Accelerator = KVM },
 		"vcpus":    func(c *Config) { c.VCPUs = 4 },
 		"memory":   func(c *Config) { c.Memory = 6 << 30 },
+		"nics":     func(c *Config) { c.Taps = []string{"vmr0", "vmr1"} },
 		"firmware": func(c *Config) { c.Firmware = "/usr/share/qemu/qboot.rom" },
 		"image":    func(c *Config) { c.Metadata.Image = "docker.io/library/nginx:latest" },
 		"untitled": func(c *Config) { c.Title = "" },

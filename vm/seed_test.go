@@ -27,7 +27,7 @@ func testSeed() Seed {
 			ID: "c1",
 			Spec: &specs.Spec{
 				Version: "1.3.0",
-				Root:    &specs.Root{Path: protocol.ShareDir + "/c1/rootfs"},
+				Root:    &specs.Root{Path: protocol.ShareDir + "/c1.rootfs"},
 				Process: &specs.Process{
 					Args: []string{"/bin/sh", "-c", "echo it's \"$HOME\" # {not: yaml}\n"},
 					Env:  []string{"AWKWARD=" + awkward},

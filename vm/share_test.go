@@ -58,28 +58,28 @@ func TestMountAndUnmount(t *testing.T) {
 	mustWrite(t, filepath.Join(source, "file"))
 	mustWrite(t, filepath.Join(source, "volume/file"))
 	shares := []Share{
-		{Source: source, Target: "c/rootfs", Recursive: true},
-		{Source: source, Target: "c/mounts/0/all", ReadOnly: true, Recursive: true},
-		{Source: filepath.Join(source, "file"), Target: "c/mounts/1/file", ReadOnly: true},
-		{Source: source, Target: "c/mounts/2/top"},
+		{Source: source, Target: "c.rootfs", Recursive: true},
+		{Source: source, Target: "c.0", ReadOnly: true, Recursive: true},
+		{Source: filepath.Join(source, "file"), Target: "c.1", ReadOnly: true},
+		{Source: source, Target: "c.2"},
 	}
 	if err := Mount(dir, shares); err != nil {
 		t.Fatal(err)
 	}
-	in := func(name string) string { return filepath.Join(dir, "c", name) }
+	in := func(name string) string { return filepath.Join(dir, "c."+name) }
 	for path, want := range map[string]error{
-		in("rootfs/new"):              nil,
-		in("rootfs/volume/new"):       nil,
-		in("mounts/0/all/new"):        unix.EROFS,
-		in("mounts/0/all/volume/new"): unix.EROFS,
-		in("mounts/1/file"):           unix.EROFS,
-		in("mounts/2/top/new2"):       nil,
+		in("rootfs/new"):        nil,
+		in("rootfs/volume/new"): nil,
+		in("0/new"):             unix.EROFS,
+		in("0/volume/new"):      unix.EROFS,
+		in("1"):                 unix.EROFS,
+		in("2/new2"):            nil,
 	} {
 		if err := write(path); !errors.Is(err, want) {
 			t.Errorf("write %s: %v, want %v", path, err, want)
 		}
 	}
-	if _, err := os.Stat(in("mounts/2/top/volume/file")); !os.IsNotExist(err) {
+	if _, err := os.Stat(in("2/volume/file")); !os.IsNotExist(err) {
 		t.Errorf("a bind that is not recursive takes a mount along: %v", err)
 	}
 	if err := Unmount(dir); err != nil {
@@ -98,12 +98,12 @@ func TestMountAndUnmount(t *testing.T) {
 func TestMountFlags(t *testing.T) {
 	inNamespace(t)
 	dir, source := t.TempDir(), t.TempDir()
-	if err := Mount(dir, []Share{{Source: source, Target: "c/rootfs"}}); err != nil {
+	if err := Mount(dir, []Share{{Source: source, Target: "c.rootfs"}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = Unmount(dir) })
 	var fs unix.Statfs_t
-	if err := unix.Statfs(filepath.Join(dir, "c/rootfs"), &fs); err != nil {
+	if err := unix.Statfs(filepath.Join(dir, "c.rootfs"), &fs); err != nil {
 		t.Fatal(err)
 	}
 	if want := int64(unix.ST_NOSUID | unix.ST_NODEV); fs.Flags&want != want {
@@ -113,7 +113,7 @@ func TestMountFlags(t *testing.T) {
 
 func TestMountNamesTheSource(t *testing.T) {
 	inNamespace(t)
-	err := Mount(t.TempDir(), []Share{{Source: "/does/not/exist", Target: "c/rootfs"}})
+	err := Mount(t.TempDir(), []Share{{Source: "/does/not/exist", Target: "c.rootfs"}})
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error is %v", err)
 	}

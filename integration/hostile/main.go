@@ -83,7 +83,7 @@ func readBehaviour() (string, error) {
 	if err := unix.Mount(protocol.ShareTag, share, "9p", unix.MS_RDONLY, "trans=virtio,version=9p2000.L"); err != nil {
 		return "", fmt.Errorf("mount the share: %w", err)
 	}
-	files, _ := filepath.Glob(share + "/*/rootfs/behaviour")
+	files, _ := filepath.Glob(share + "/*.rootfs/behaviour")
 	if len(files) != 1 {
 		return "", fmt.Errorf("%d files named behaviour", len(files))
 	}

@@ -22,7 +22,7 @@ func Parse(text string) (List, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		r, err := parseRange(part)
 		if err != nil {
-			return nil, fmt.Errorf("%q: %w", text, err)
+			return nil, err
 		}
 		ranges = append(ranges, r)
 	}
@@ -36,15 +36,12 @@ func parseRange(text string) (Range, error) {
 		last = first
 	}
 	// One bit less: the number of members is a uint64, too.
-	a, err := strconv.ParseUint(first, 10, 63)
-	if err != nil {
-		return Range{}, err
+	a, errA := strconv.ParseUint(first, 10, 63)
+	b, errB := strconv.ParseUint(last, 10, 63)
+	if errA != nil || errB != nil || b < a {
+		return Range{}, fmt.Errorf("%q is no range such as 0-2, and no number", text)
 	}
-	b, err := strconv.ParseUint(last, 10, 63)
-	if err == nil && b < a {
-		err = fmt.Errorf("%d is before %d", b, a)
-	}
-	return Range{a, b}, err
+	return Range{a, b}, nil
 }
 
 // merge joins ranges that meet or touch.
