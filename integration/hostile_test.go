@@ -133,6 +133,9 @@ func TestHostileBoot(t *testing.T) {
 			if !strings.Contains(message, test.want) {
 				t.Errorf("%q does not say %q", message, test.want)
 			}
+			if strings.Contains(message, "unprepared") {
+				t.Errorf("the guest has not done what it was to do: %s", message)
+			}
 			checkSentence(t, message)
 		})
 	}

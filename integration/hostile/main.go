@@ -16,6 +16,9 @@ import (
 	"github.com/vmruntime/vmruntime/protocol"
 )
 
+// unprepared tells on the console that no harm was done, so that tests fail.
+const unprepared = "unprepared"
+
 func main() {
 	if err := run(); err != nil {
 		fmt.Println("hostile:", err)
@@ -37,11 +40,11 @@ func run() error {
 	}
 	name, err := readBehaviour()
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", unprepared, err)
 	}
 	behave, ok := behaviours[name]
 	if !ok {
-		return fmt.Errorf("no behaviour is named %q", name)
+		return fmt.Errorf("%s: no behaviour is named %q", unprepared, name)
 	}
 	port, err := openPort()
 	if err != nil {
