@@ -7,7 +7,7 @@ var kinds = []kind{
 		about: `A container whose process is ` + "`true`" + `, from the start of the command to its exit. *Cold*: the machine boots; *warm*: it is
 a clone of a template.
 
-* **QEMU boot**: QEMU alone boots the same kernel and initramfs to power-off, without a container: the limit of a cold start.
+* **QEMU boot**: QEMU alone boots the same kernel and initramfs with the same firmware to power-off, without a container: the limit of a cold start.
 * **QEMU boot and run**: QEMU alone, with all devices of the container, boots and runs it to the end of its process: what is left to QEMU and the guest.
 * **QEMU boot, vmlinuz**: the same with the compressed kernel as Debian ships it.
 * **QEMU clone**: QEMU alone clones the same template; seed and share are prepared before. The clock stops when the

@@ -7,9 +7,9 @@ import "path/filepath"
 // the kernel can give as well.
 const qboot = "/usr/share/qemu/qboot.rom"
 
-// FindFirmware is the firmware for Config, or empty for QEMU's own: where KVM runs that in
-// no time, where a libvirtd's AppArmor profile has no room for another, and where QEMU's
-// packages have not brought it.
+// FindFirmware is the firmware for Config, or empty for QEMU's own: with KVM, where qboot
+// has not been measured; with a libvirtd, whose AppArmor profile may have no room for it;
+// and where QEMU's packages have not brought it.
 func FindFirmware(a Accelerator, libvirtURI string) string {
 	if a != TCG || libvirtURI != URIEmbed {
 		return ""
